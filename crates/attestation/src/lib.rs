@@ -1,0 +1,1 @@
+//! Evidence formats, verification of evidence to claims, admission of claims against a package.

@@ -1,0 +1,3 @@
+//! The marblerun command line.
+
+fn main() {}

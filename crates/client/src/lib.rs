@@ -1,0 +1,1 @@
+//! Attested client for the client API.

@@ -1,0 +1,1 @@
+//! Vendor collateral from bundles on disk.

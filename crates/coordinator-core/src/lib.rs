@@ -1,0 +1,1 @@
+//! The deployment's state and its transitions.

@@ -1,0 +1,3 @@
+//! The Coordinator: listeners, wiring, configuration.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The kernel interface: the only crate with unsafe code.
+
+pub mod sgx;

@@ -1,0 +1,1 @@
+//! ioctls of Occlum's `/dev/sgx`.

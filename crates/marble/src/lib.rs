@@ -1,0 +1,1 @@
+//! The Marble's side of activation.

@@ -1,0 +1,1 @@
+//! Key pairs, certificate requests and the certificate profiles.

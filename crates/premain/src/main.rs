@@ -1,0 +1,3 @@
+//! The program that runs in the enclave before the application.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Sealed record log and the key hierarchy below it.

@@ -1,0 +1,3 @@
+//! marble-sim: runs unmodified programs on plain Linux so that they see Occlum.
+
+fn main() {}

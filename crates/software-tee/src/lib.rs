@@ -1,0 +1,1 @@
+//! A mock silicon vendor for development: roots, byte-exact quotes, collateral.

@@ -1,0 +1,1 @@
+//! The TEE that this process runs in: evidence and seal keys.

@@ -1,0 +1,1 @@
+//! The Go text/template language over a small value model.
