@@ -1,0 +1,219 @@
+//! What the environment says, read once into one typed value.
+//!
+//! In a TEE the host chooses these variables, so none of them can weaken attestation: the trust class comes from the
+//! measured image, and `OE_SIMULATION` inside a TEE is an error.
+
+use std::fmt::Write as _;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Address of the Marble API (gRPC), default `:2001`.
+pub const MESH_ADDR: &str = "EDG_COORDINATOR_MESH_ADDR";
+/// Address of the client API (HTTPS), default `:4433`.
+pub const CLIENT_ADDR: &str = "EDG_COORDINATOR_CLIENT_ADDR";
+/// Address of the metrics listener; not served yet, therefore refused.
+pub const PROMETHEUS_ADDR: &str = "EDG_COORDINATOR_PROMETHEUS_ADDR";
+/// Comma-separated names and IP addresses for new CA certificates, default `localhost`.
+pub const DNS_NAMES: &str = "EDG_COORDINATOR_DNS_NAMES";
+/// Directory of the sealed state, default `<cwd>/marblerun-coordinator-data`.
+pub const SEAL_DIR: &str = "EDG_COORDINATOR_SEAL_DIR";
+/// Directory of the collateral bundle; without it only simulation can judge quotes.
+pub const COLLATERAL_DIR: &str = "EDG_COORDINATOR_COLLATERAL_DIR";
+/// Base of relative default paths, default the process's working directory.
+pub const CWD: &str = "EDG_CWD";
+/// File with a manifest to set before the listeners answer.
+pub const STARTUP_MANIFEST: &str = "EDG_STARTUP_MANIFEST";
+/// `1`: log at debug level.
+pub const DEBUG_LOGGING: &str = "EDG_DEBUG_LOGGING";
+/// `1`: development logs, for people instead of machines.
+pub const DEV_MODE: &str = "EDG_COORDINATOR_DEV_MODE";
+/// `json` or `text`; default `text`.
+pub const LOG_FORMAT: &str = "EDG_LOG_FORMAT";
+/// `1`: no TEE, no evidence. An error inside a TEE.
+pub const SIMULATION: &str = "OE_SIMULATION";
+
+/// Variables of MarbleRun that choose a feature which this Coordinator does not have. Ignoring one of them would let
+/// an operator believe in something that is not there.
+const UNSUPPORTED: [&str; 4] =
+    ["EDG_STORE_BACKEND", "EDG_DISTRIBUTED_COORDINATOR", "EDG_AZURE_HSM_VAULT_URL", "EDG_AZURE_HSM_KEY_NAME"];
+
+/// Everything that the environment decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where the Marble API listens.
+    pub mesh_addr: SocketAddr,
+    /// Where the client API listens.
+    pub client_addr: SocketAddr,
+    /// Names and addresses for the CA certificates, used when a CA is made.
+    pub dns_names: Vec<String>,
+    /// Directory of the sealed state.
+    pub seal_dir: PathBuf,
+    /// Directory of the collateral bundle.
+    pub collateral_dir: Option<PathBuf>,
+    /// Manifest to set at start.
+    pub startup_manifest: Option<PathBuf>,
+    /// Simulation was asked for (`OE_SIMULATION=1`).
+    pub simulation: bool,
+    /// The metrics listener was asked for.
+    pub metrics_requested: bool,
+    /// How to log.
+    pub log: LogConfig,
+}
+
+/// Form and level of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Debug level instead of info.
+    pub debug: bool,
+    /// One JSON object per line instead of text.
+    pub json: bool,
+}
+
+/// One variable that cannot be used.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Name of the variable.
+    pub variable: &'static str,
+    /// The value that came.
+    pub value: String,
+    /// The form that was expected.
+    pub expected: &'static str,
+}
+
+/// All mistakes of the environment together, so that one start shows them all.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{}", describe(.0))]
+pub struct ConfigError(pub Vec<Mistake>);
+
+fn describe(mistakes: &[Mistake]) -> String {
+    let mut text = String::from("environment cannot be used:");
+    for (index, Mistake { variable, value, expected }) in mistakes.iter().enumerate() {
+        let separator = if index == 0 { "" } else { ";" };
+        let _ = write!(text, "{separator} {variable}: expected {expected}, got {value:?}");
+    }
+    text
+}
+
+impl Config {
+    /// Reads the configuration through `lookup`; an empty value counts as unset.
+    ///
+    /// # Errors
+    ///
+    /// Names every variable whose value cannot be used.
+    pub fn from_env(
+        lookup: impl Fn(&str) -> Option<String>,
+        working_directory: PathBuf,
+    ) -> Result<Self, ConfigError> {
+        let get = |name: &str| lookup(name).filter(|value| !value.is_empty());
+        let mut mistakes = Vec::new();
+
+        let mut address = |variable: &'static str, default: &str| {
+            let value = get(variable).unwrap_or_else(|| default.to_owned());
+            parse_address(&value).unwrap_or_else(|| {
+                mistakes.push(Mistake { variable, value, expected: "host:port or :port" });
+                SocketAddr::from(([0, 0, 0, 0], 0))
+            })
+        };
+        let mesh_addr = address(MESH_ADDR, ":2001");
+        let client_addr = address(CLIENT_ADDR, ":4433");
+
+        let mut flag = |variable: &'static str| match get(variable).as_deref() {
+            None | Some("0") => false,
+            Some("1") => true,
+            Some(other) => {
+                mistakes.push(Mistake { variable, value: other.to_owned(), expected: "0 or 1" });
+                false
+            }
+        };
+        let simulation = flag(SIMULATION);
+        let debug = flag(DEBUG_LOGGING) | flag(DEV_MODE);
+
+        let json = match get(LOG_FORMAT).map(|value| value.to_ascii_lowercase()).as_deref() {
+            Some("json") => true,
+            None | Some("text") => false,
+            Some(other) => {
+                mistakes.push(Mistake { variable: LOG_FORMAT, value: other.to_owned(), expected: "json or text" });
+                false
+            }
+        };
+
+        for variable in UNSUPPORTED {
+            if let Some(value) = get(variable) {
+                mistakes.push(Mistake { variable, value, expected: "unset: this Coordinator keeps its state in a directory" });
+            }
+        }
+
+        if !mistakes.is_empty() {
+            return Err(ConfigError(mistakes));
+        }
+        let cwd = get(CWD).map_or(working_directory, PathBuf::from);
+        Ok(Self {
+            mesh_addr,
+            client_addr,
+            // Elements are not trimmed, as in MarbleRun.
+            dns_names: get(DNS_NAMES).unwrap_or_else(|| "localhost".to_owned()).split(',').map(str::to_owned).collect(),
+            seal_dir: get(SEAL_DIR).map_or_else(|| cwd.join("marblerun-coordinator-data"), PathBuf::from),
+            collateral_dir: get(COLLATERAL_DIR).map(PathBuf::from),
+            startup_manifest: get(STARTUP_MANIFEST).map(PathBuf::from),
+            simulation,
+            metrics_requested: get(PROMETHEUS_ADDR).is_some(),
+            log: LogConfig { debug, json },
+        })
+    }
+}
+
+/// `host:port`, or `:port` for all interfaces as in Go.
+fn parse_address(value: &str) -> Option<SocketAddr> {
+    let complete = match value.strip_prefix(':') {
+        Some(port) => format!("[::]:{port}"),
+        None => value.to_owned(),
+    };
+    complete.to_socket_addrs().ok()?.next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::from_env(
+            |name| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()),
+            PathBuf::from("/srv"),
+        )
+    }
+
+    #[test]
+    fn without_variables_the_documented_defaults_hold() {
+        let config = read(&[]).unwrap();
+        assert_eq!(config.mesh_addr.port(), 2001);
+        assert_eq!(config.client_addr.port(), 4433);
+        assert!(config.client_addr.ip().is_unspecified());
+        assert_eq!(config.dns_names, ["localhost"]);
+        assert_eq!(config.seal_dir, PathBuf::from("/srv/marblerun-coordinator-data"));
+        assert!(!config.simulation);
+    }
+
+    #[test]
+    fn an_empty_value_counts_as_unset() {
+        assert_eq!(read(&[(MESH_ADDR, ""), (DNS_NAMES, ""), (SEAL_DIR, "")]), read(&[]));
+    }
+
+    #[test]
+    fn the_default_seal_directory_follows_the_given_working_directory() {
+        let config = read(&[(CWD, "/data")]).unwrap();
+        assert_eq!(config.seal_dir, PathBuf::from("/data/marblerun-coordinator-data"));
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_together_with_what_was_expected() {
+        let error = read(&[(MESH_ADDR, "nonsense"), (SIMULATION, "yes"), ("EDG_STORE_BACKEND", "k8s-secret")]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "environment cannot be used: EDG_COORDINATOR_MESH_ADDR: expected host:port or :port, got \"nonsense\"; \
+             OE_SIMULATION: expected 0 or 1, got \"yes\"; EDG_STORE_BACKEND: expected unset: this Coordinator keeps its \
+             state in a directory, got \"k8s-secret\""
+        );
+    }
+}

@@ -1,0 +1,224 @@
+//! Accepting connections: TLS, limits, and handing each connection to hyper.
+//!
+//! One loop serves both listeners. Whoever says nothing costs one permit for a bounded time; whoever is over a limit
+//! is closed at once, so that the others are served.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tower::ServiceExt as _;
+use tracing::{debug, warn};
+
+/// Limits of one listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Open connections; the next one is closed at once.
+    pub max_connections: usize,
+    /// Handshakes in flight; the next one waits for a place within its own handshake time.
+    pub max_handshakes: usize,
+    /// From the TCP connection to the end of the TLS handshake.
+    pub handshake_timeout: Duration,
+    /// From the first byte of a request head to its end.
+    pub header_timeout: Duration,
+    /// Size of a request head in bytes.
+    pub max_header_bytes: usize,
+    /// Between keep-alive probes of HTTP/2, and for their answer.
+    pub idle_timeout: Duration,
+    /// Concurrent requests of one HTTP/2 connection.
+    pub max_streams: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 8192,
+            max_handshakes: 256,
+            handshake_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(10),
+            max_header_bytes: 64 * 1024,
+            idle_timeout: Duration::from_secs(60),
+            max_streams: 64,
+        }
+    }
+}
+
+/// The leaf certificate (DER) of the TLS connection that carries a request, as a request extension.
+#[derive(Clone, Debug, Default)]
+pub struct PeerCertificate(pub Option<Arc<[u8]>>);
+
+/// Which protocols a listener speaks after the handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocols {
+    /// HTTP/2 and HTTP/1.1, the latter also without ALPN.
+    Http,
+    /// HTTP/2 selected by ALPN, or nothing: gRPC clients drop a connection without it, and so do we.
+    Http2Only,
+}
+
+impl Protocols {
+    /// The ALPN names in order of preference.
+    pub fn alpn(self) -> &'static [&'static [u8]] {
+        match self {
+            Self::Http => &[b"h2", b"http/1.1"],
+            Self::Http2Only => &[b"h2"],
+        }
+    }
+}
+
+/// A bound socket with everything needed to serve it.
+pub struct Listener {
+    socket: TcpListener,
+    tls: TlsAcceptor,
+    protocols: Protocols,
+    limits: Limits,
+    router: Router,
+}
+
+impl Listener {
+    /// Binds `address`.
+    ///
+    /// # Errors
+    ///
+    /// The socket's error, for example that the port is in use.
+    pub async fn bind(
+        address: SocketAddr,
+        tls: ServerConfig,
+        protocols: Protocols,
+        limits: Limits,
+        router: Router,
+    ) -> io::Result<Self> {
+        let socket = match TcpListener::bind(address).await {
+            // Without IPv6 `[::]` cannot be bound, and all IPv4 interfaces are what was meant.
+            Err(error) if address.ip().is_unspecified() && address.is_ipv6() && is_no_ipv6(&error) => {
+                TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], address.port()))).await?
+            }
+            result => result?,
+        };
+        Ok(Self { socket, tls: TlsAcceptor::from(Arc::new(tls)), protocols, limits, router })
+    }
+
+    /// The bound address, with the port that the system chose for port 0.
+    ///
+    /// # Errors
+    ///
+    /// The socket's error.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Serves until the future is dropped.
+    pub async fn serve(self) {
+        let connections = Arc::new(Semaphore::new(self.limits.max_connections));
+        let handshakes = Arc::new(Semaphore::new(self.limits.max_handshakes));
+        loop {
+            let (stream, peer) = match self.socket.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, most likely: accepting again at once would spin.
+                    warn!(error = &error as &dyn std::error::Error, "connection cannot be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
+                debug!(peer.addr = %peer, limit = self.limits.max_connections, "connection refused: too many are open");
+                continue;
+            };
+            let connection = Connection {
+                tls: self.tls.clone(),
+                protocols: self.protocols,
+                limits: self.limits,
+                router: self.router.clone(),
+                handshakes: Arc::clone(&handshakes),
+                _permit: permit,
+            };
+            // The task ends with its connection; each step of it is bounded in time.
+            tokio::spawn(connection.run(stream, peer));
+        }
+    }
+}
+
+fn is_no_ipv6(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
+}
+
+struct Connection {
+    tls: TlsAcceptor,
+    protocols: Protocols,
+    limits: Limits,
+    router: Router,
+    handshakes: Arc<Semaphore>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream, peer: SocketAddr) {
+        // Small answers must not wait for the peer's acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let Some(stream) = self.handshake(stream, peer).await else { return };
+        let session = stream.get_ref().1;
+        if self.protocols == Protocols::Http2Only && session.alpn_protocol() != Some(b"h2") {
+            debug!(peer.addr = %peer, "connection closed: HTTP/2 was not negotiated");
+            return;
+        }
+        let leaf = session.peer_certificates().and_then(<[_]>::first).map(|leaf| Arc::from(leaf.as_ref()));
+        self.http(stream, PeerCertificate(leaf), peer).await;
+    }
+
+    async fn handshake(&self, stream: TcpStream, peer: SocketAddr) -> Option<TlsStream<TcpStream>> {
+        let handshake = async {
+            let _place = self.handshakes.acquire().await.ok()?;
+            match self.tls.accept(stream).await {
+                Ok(stream) => Some(stream),
+                Err(error) => {
+                    debug!(peer.addr = %peer, error = &error as &dyn std::error::Error, "TLS handshake failed");
+                    None
+                }
+            }
+        };
+        timeout(self.limits.handshake_timeout, handshake).await.ok().flatten()
+    }
+
+    async fn http(&self, stream: TlsStream<TcpStream>, certificate: PeerCertificate, peer: SocketAddr) {
+        let router = self.router.clone();
+        let service = tower::service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(certificate.clone());
+            request.extensions_mut().insert(PeerAddress(peer));
+            router.clone().oneshot(request.map(axum::body::Body::new) as Request)
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.header_timeout)
+            .max_buf_size(self.limits.max_header_bytes.max(8192))
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(self.limits.idle_timeout)
+            .keep_alive_timeout(self.limits.idle_timeout)
+            .max_header_list_size(u32::try_from(self.limits.max_header_bytes).unwrap_or(u32::MAX))
+            .max_concurrent_streams(self.limits.max_streams);
+        let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).await;
+        if let Err(error) = served {
+            debug!(peer.addr = %peer, error = &*error as &dyn std::error::Error, "connection ended with an error");
+        }
+    }
+}
+
+/// The other end of the connection that carries a request, as a request extension.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerAddress(pub SocketAddr);

@@ -1,0 +1,188 @@
+//! TLS of both listeners: which certificate is shown, and how client certificates are taken.
+//!
+//! Clients are known by the bytes of their leaf certificate or by their evidence, never by a chain. So any client
+//! certificate is accepted, and only possession of its key is checked, by TLS itself.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use marblerun_pki::tls as signature;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{ActiveKeyExchange, CryptoProvider, SharedSecret, SupportedKxGroup};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{DigitallySignedStruct, DistinguishedName, NamedGroup, ServerConfig, SignatureScheme};
+
+/// The certificate that a listener shows; replaced without touching open connections.
+#[derive(Default)]
+pub struct Presented(ArcSwapOption<CertifiedKey>);
+
+impl Presented {
+    /// Shows `certificate` from the next handshake on.
+    ///
+    /// # Errors
+    ///
+    /// If the key is not one that TLS can use.
+    pub fn show(&self, certificate: &[u8], key_pkcs8: &[u8]) -> Result<(), rustls::Error> {
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key_pkcs8.to_vec()));
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)?;
+        let chain = vec![CertificateDer::from(certificate.to_vec())];
+        self.0.store(Some(Arc::new(CertifiedKey::new(chain, key))));
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Presented {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Presented(..)")
+    }
+}
+
+impl ResolvesServerCert for Presented {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.load_full()
+    }
+}
+
+/// Whether a client must show a certificate at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// The client API: asked for, not needed.
+    Optional,
+    /// The Marble API: the handshake fails without one.
+    Required,
+}
+
+/// TLS settings of one listener; `alpn` in order of preference.
+///
+/// # Errors
+///
+/// If the provider does not support the protocol versions, which would be a broken build.
+pub fn server_config(
+    presented: Arc<Presented>,
+    client: ClientCertificate,
+    alpn: &[&[u8]],
+) -> Result<ServerConfig, rustls::Error> {
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.kx_groups.push(&Secp521r1);
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_client_cert_verifier(Arc::new(AnyCertificate { required: client == ClientCertificate::Required }))
+        .with_cert_resolver(presented);
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    // A resumed session would have to remember the client's certificate; a full handshake cannot forget it.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// Takes any client certificate, also expired or X.509 v1 ones and those with unknown critical extensions.
+#[derive(Debug)]
+struct AnyCertificate {
+    required: bool,
+}
+
+impl ClientCertVerifier for AnyCertificate {
+    fn offer_client_auth(&self) -> bool {
+        true
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.required
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_possession(message, cert, dss, signature::Version::Tls12)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_possession(message, cert, dss, signature::Version::Tls13)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        signature::SCHEMES.iter().map(|scheme| SignatureScheme::from(*scheme)).collect()
+    }
+}
+
+fn verify_possession(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    dss: &DigitallySignedStruct,
+    version: signature::Version,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    signature::verify(certificate, u16::from(dss.scheme), message, dss.signature(), version)
+        .map(|()| HandshakeSignatureValid::assertion())
+        .map_err(|_| rustls::Error::InvalidCertificate(rustls::CertificateError::BadSignature))
+}
+
+/// ECDHE over P-521, which the provider has as an algorithm but does not offer for TLS.
+#[derive(Debug)]
+struct Secp521r1;
+
+impl SupportedKxGroup for Secp521r1 {
+    fn start(&self) -> Result<Box<dyn ActiveKeyExchange>, rustls::Error> {
+        let private = aws_lc_rs::agreement::PrivateKey::generate(&aws_lc_rs::agreement::ECDH_P521)
+            .map_err(|_| rustls::Error::General("key exchange: no P-521 key".into()))?;
+        let public = private
+            .compute_public_key()
+            .map_err(|_| rustls::Error::General("key exchange: no P-521 public key".into()))?;
+        Ok(Box::new(Secp521r1Exchange { private, public: public.as_ref().to_vec() }))
+    }
+
+    fn name(&self) -> NamedGroup {
+        NamedGroup::secp521r1
+    }
+}
+
+struct Secp521r1Exchange {
+    private: aws_lc_rs::agreement::PrivateKey,
+    public: Vec<u8>,
+}
+
+impl ActiveKeyExchange for Secp521r1Exchange {
+    fn complete(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, rustls::Error> {
+        let peer = aws_lc_rs::agreement::UnparsedPublicKey::new(&aws_lc_rs::agreement::ECDH_P521, peer);
+        let misbehaved = rustls::Error::from(rustls::PeerMisbehaved::InvalidKeyShare);
+        aws_lc_rs::agreement::agree(&self.private, peer, misbehaved, |secret| Ok(SharedSecret::from(secret)))
+    }
+
+    fn pub_key(&self) -> &[u8] {
+        &self.public
+    }
+
+    fn group(&self) -> NamedGroup {
+        NamedGroup::secp521r1
+    }
+}
+
+/// Makes aws-lc-rs the process's provider for code that asks for a default.
+pub fn install_provider() {
+    // A second call finds the first one's provider, which is the same.
+    let _ = CryptoProvider::install_default(rustls::crypto::aws_lc_rs::default_provider());
+}
