@@ -35,7 +35,7 @@ pub fn run(workspace: &Path) -> Result<()> {
 
     heading("Build (release profile; the first time takes some minutes)");
     step(
-        &mut cargo(
+        cargo(
             workspace,
             &["build", "--release", "--locked", "--bins", "--package", "marblerun-cli"],
         )
@@ -210,8 +210,7 @@ impl Demo {
                 .find(|file| file.exists());
             let file = file.with_context(|| format!("{program} was not built"))?;
             succeed(
-                &mut self
-                    .sim(&["image", "add", "--instance", name])
+                self.sim(&["image", "add", "--instance", name])
                     .arg(&file)
                     .args(["--as", &format!("/bin/{program}")]),
             )?;
