@@ -1,5 +1,24 @@
 //! The manifest: schema, decoding, validation, warnings.
+//!
+//! The order of use: [`Manifest::decode`] the bytes as they came in, then [`Manifest::check`]; what is legal but
+//! probably a mistake comes from [`Manifest::warnings`]. Keep the bytes beside the decoded form: [`fingerprint`] and
+//! signatures are made over them, never over something written anew.
+//!
+//! Templates in files and environment variables are not looked at here: running them needs secrets.
 
+mod certificate;
+mod schema;
 mod secret_type;
+mod user_secret;
 
+pub use certificate::{
+    AttributeTypeAndValue, BigInteger, CertificateTemplate, DottedOid, ExtraExtension, IgnoredMembers, IpRange,
+    NoMembers, PolicyMapping, SecretCertificate, SubjectName, Timestamp, UrlObject,
+};
+pub use marblerun_json::{DecodeError, Place, UnknownMember};
+pub use schema::{
+    Config, Encoding, FeatureGate, File, Infrastructure, MAX_MANIFEST_BYTES, Manifest, Marble, Package, Parameters,
+    Role, SealMode, SecretDefinition, TlsEntry, TlsTag, User, fingerprint,
+};
 pub use secret_type::SecretType;
+pub use user_secret::{MAX_USER_SECRETS_BYTES, UserSecret, decode_user_secrets_v1, decode_user_secrets_v2};

@@ -17,8 +17,13 @@ pub enum SecretType {
 
 impl SecretType {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 5] =
-        [Self::SymmetricKey, Self::CertRsa, Self::CertEcdsa, Self::CertEd25519, Self::Plain];
+    pub const ALL: [Self; 5] = [
+        Self::SymmetricKey,
+        Self::CertRsa,
+        Self::CertEcdsa,
+        Self::CertEd25519,
+        Self::Plain,
+    ];
 
     /// The word that stands in a manifest.
     pub fn as_str(self) -> &'static str {
