@@ -12,6 +12,7 @@ fn check_refused(options: CollateralOptions, because: &str) {
         .verify(&fixture.quote(), &collateral, CREATED + DAY)
         .map(|report| report.status);
     let refused = refused.expect_err(because);
+    eprintln!("GOT {because:?}: {refused}");
     assert!(refused.contains(because), "expected `{because}`, got `{refused}`");
 }
 
@@ -164,7 +165,7 @@ fn another_platforms_collateral_and_a_level_above_the_platform_are_refused() {
             fmspc: [0, 0x90, 0x6E, 0xD5, 0, 0],
             ..good()
         },
-        "FMSPC",
+        "Fmspc mismatch",
     );
     check_refused(
         CollateralOptions {
