@@ -35,9 +35,9 @@ pub(crate) struct PlatformIds {
 pub(crate) fn pck_extension(ca: PckCa, ids: &PlatformIds) -> Result<Extension, IssueError> {
     let mut tcb = Vec::with_capacity(18);
     for (arc, svn) in (1..).zip(CPU_SVN) {
-        tcb.push(integer(&[2, arc], svn)?);
+        tcb.push(integer(&[2, arc], svn.into())?);
     }
-    tcb.push(integer(&[2, 17], PCE_SVN as u8)?);
+    tcb.push(integer(&[2, 17], PCE_SVN)?);
     tcb.push(octets(&[2, 18], &CPU_SVN)?);
 
     // Standard SGX memory protection on single-package platforms, Scalable on the others.
@@ -71,7 +71,7 @@ fn octets(arcs: &[u32], bytes: &[u8]) -> Result<Attribute, IssueError> {
     )
 }
 
-fn integer(arcs: &[u32], value: u8) -> Result<Attribute, IssueError> {
+fn integer(arcs: &[u32], value: u16) -> Result<Attribute, IssueError> {
     attribute(arcs, Any::encode_from(&value))
 }
 
