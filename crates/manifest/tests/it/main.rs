@@ -1,0 +1,4 @@
+//! Tests through the public API against recorded results.
+
+mod canonical;
+mod oracle;
