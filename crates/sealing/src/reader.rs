@@ -1,0 +1,318 @@
+//! Proving a stored log from its first record to its head, and what lies behind the head.
+
+use std::collections::HashMap;
+
+use marblerun_secret::SecretBytes;
+
+use crate::TrustContext;
+use crate::crypto::Key;
+use crate::fault::Fault;
+use crate::frame::{self, Frame, FrameDefect, Kind};
+use crate::head::{Head, LogHeader};
+use crate::identity::{RecordHash, SealPolicy};
+use crate::keys::{EpochKey, SealKeys, WrappedKeys};
+use crate::writer::LogWriter;
+
+/// The stored objects of one deployment, as the host gives them.
+#[derive(Debug, Default)]
+pub struct StoredLog {
+    /// `sealed_key`.
+    pub wrapped_keys: Vec<u8>,
+    /// The block that begins with the log's header.
+    pub header: Vec<u8>,
+    /// The two blocks that hold copies of the head, written in turn.
+    pub heads: [Vec<u8>; 2],
+    /// Where these blocks lie, for messages.
+    pub heads_at: [u64; 2],
+    /// All records.
+    pub frames: Vec<u8>,
+    /// Where the records begin, for messages.
+    pub frames_at: u64,
+}
+
+/// Bytes after the last complete record: a commit that a crash cut off before it was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TornTail {
+    /// The record that would have come next.
+    pub record: u64,
+    /// Where the tail begins.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+/// A log that is proven.
+#[derive(Debug)]
+pub struct VerifiedLog {
+    /// The payloads of all data records, oldest first.
+    pub records: Vec<SecretBytes>,
+    /// The end of the chain.
+    pub writer: LogWriter,
+    /// Which of the two blocks holds the newest head.
+    pub newest_head: usize,
+    /// A block whose head is torn or changed; the other one is good.
+    pub damaged_head: Option<usize>,
+    /// Records behind the head: written by a commit that a crash kept from confirming.
+    pub unconfirmed: u64,
+    /// To be cut off.
+    pub torn_tail: Option<TornTail>,
+    /// The policy under which the key is wrapped.
+    pub wrapped_under: SealPolicy,
+}
+
+/// Opens the key and proves the log: every record up to the head must be there, authentic and in its place.
+///
+/// Records behind the head that are authentic and in place are kept. What follows them and is not authentic is a torn
+/// tail. A genuine record out of place is never the work of a crash and refused even there.
+///
+/// # Errors
+/// A [`Fault`] that names the kind and place of the first defect.
+pub fn open_log(stored: &StoredLog, keys: &dyn SealKeys, trust: &TrustContext) -> Result<VerifiedLog, Fault> {
+    let wrapped = WrappedKeys::parse(&stored.wrapped_keys)?;
+    let epoch_key = wrapped.open(keys, trust)?;
+    let header = LogHeader::parse(&stored.header)?;
+    if header.deployment != epoch_key.deployment() {
+        return Err(Fault::ForeignDeployment {
+            key: epoch_key.deployment(),
+            data: header.deployment,
+        });
+    }
+    let heads = Heads::open(stored, &epoch_key)?;
+    let mut walk = Walk::new(epoch_key, stored.frames_at);
+    let torn_tail = walk.run(&stored.frames, &heads)?;
+
+    let policy = walk.policy;
+    if wrapped.policy() == SealPolicy::ProductKey && policy == SealPolicy::UniqueKey {
+        return Err(Fault::SealModeDowngrade {
+            log: policy,
+            key: wrapped.policy(),
+        });
+    }
+    let unconfirmed = walk.sequence - heads.newest().sequence;
+    let writer =
+        LogWriter::at(walk.epoch_key, policy, walk.sequence, walk.hash, walk.end).map_err(|_| Fault::WrongKey {
+            policy: wrapped.policy(),
+        })?;
+    Ok(VerifiedLog {
+        records: walk.records,
+        writer,
+        newest_head: heads.newest,
+        damaged_head: heads.copies.iter().position(Option::is_none),
+        unconfirmed,
+        torn_tail,
+        wrapped_under: wrapped.policy(),
+    })
+}
+
+/// The authentic copies of the head.
+struct Heads {
+    copies: [Option<Head>; 2],
+    newest: usize,
+}
+
+impl Heads {
+    fn open(stored: &StoredLog, epoch_key: &EpochKey) -> Result<Self, Fault> {
+        let [first, second] = stored.heads_at;
+        let damaged = Fault::HeadDamaged { first, second };
+        let Ok(key) = epoch_key.head_key() else {
+            return Err(damaged);
+        };
+        let copies = stored.heads.each_ref().map(|block| Head::open(block, &key));
+        let rank = |copy: &Option<Head>| copy.map(|head| (head.epoch, head.sequence));
+        let newest = usize::from(rank(&copies[1]) > rank(&copies[0]));
+        if copies[newest].is_none() {
+            return Err(damaged);
+        }
+        Ok(Self { copies, newest })
+    }
+
+    fn newest(&self) -> &Head {
+        self.copies[self.newest]
+            .as_ref()
+            .expect("`open` refuses when neither copy is authentic")
+    }
+}
+
+/// The chain as far as it is proven.
+struct Walk {
+    epoch_key: EpochKey,
+    frames_at: u64,
+    salts: HashMap<u64, [u8; 32]>,
+    current: Option<(u64, Key)>,
+    records: Vec<SecretBytes>,
+    sequence: u64,
+    hash: RecordHash,
+    end: u64,
+    policy: SealPolicy,
+}
+
+/// Why a record was refused, and whether a crash could have left it so.
+struct Defect {
+    fault: Fault,
+    may_be_torn: bool,
+}
+
+impl Walk {
+    fn new(epoch_key: EpochKey, frames_at: u64) -> Self {
+        let hash = frame::genesis_hash(epoch_key.deployment());
+        Self {
+            epoch_key,
+            frames_at,
+            salts: HashMap::new(),
+            current: None,
+            records: Vec::new(),
+            sequence: 0,
+            hash,
+            end: 0,
+            policy: SealPolicy::ProductKey,
+        }
+    }
+
+    fn run(&mut self, frames: &[u8], heads: &Heads) -> Result<Option<TornTail>, Fault> {
+        let confirmed = heads.newest().sequence;
+        let mut rest = frames;
+        while !rest.is_empty() {
+            match self.step(rest, confirmed) {
+                Ok(length) => rest = &rest[length..],
+                Err(defect) if defect.may_be_torn && self.sequence >= confirmed => {
+                    let (record, offset) = (self.sequence + 1, self.offset());
+                    return Ok(Some(TornTail {
+                        record,
+                        offset,
+                        bytes: rest.len() as u64,
+                    }));
+                }
+                Err(defect) => return Err(defect.fault),
+            }
+            self.compare(heads)?;
+        }
+        if self.sequence < confirmed {
+            return Err(Fault::Truncated {
+                record: self.sequence + 1,
+                offset: self.offset(),
+                head: confirmed,
+            });
+        }
+        Ok(None)
+    }
+
+    /// Position of the next record in the stored object.
+    fn offset(&self) -> u64 {
+        self.frames_at + self.end
+    }
+
+    /// Proves the next record and returns its length.
+    fn step(&mut self, rest: &[u8], confirmed: u64) -> Result<usize, Defect> {
+        let (expected, offset) = (self.sequence.saturating_add(1), self.offset());
+        let torn = |fault| Defect {
+            fault,
+            may_be_torn: true,
+        };
+        let refused = |fault| Defect {
+            fault,
+            may_be_torn: false,
+        };
+        let frame = Frame::parse(rest).map_err(|defect| {
+            torn(match defect {
+                FrameDefect::Incomplete => Fault::Truncated {
+                    record: expected,
+                    offset,
+                    head: confirmed,
+                },
+                FrameDefect::Malformed(what) => Fault::RecordMalformed {
+                    record: expected,
+                    offset,
+                    what,
+                },
+            })
+        })?;
+        let header = &frame.header;
+        let out_of_place = Fault::OutOfPlace {
+            expected,
+            found: header.sequence,
+            offset,
+        };
+        let Some(key) = self.key_of(header) else {
+            // Its start record is not in this chain, so nothing about it can be proven.
+            let fault = if header.sequence == expected {
+                Fault::Tampered {
+                    record: expected,
+                    offset,
+                }
+            } else {
+                out_of_place
+            };
+            return Err(torn(fault));
+        };
+        let Some(plaintext) = frame.open(&key.1, self.epoch_key.deployment()) else {
+            return Err(torn(Fault::Tampered {
+                record: expected,
+                offset,
+            }));
+        };
+        if header.epoch != self.epoch_key.epoch() {
+            let (expected, got) = (self.epoch_key.epoch(), header.epoch);
+            return Err(refused(Fault::Epoch {
+                record: header.sequence,
+                offset,
+                expected,
+                got,
+            }));
+        }
+        if header.sequence != expected || header.predecessor != self.hash {
+            return Err(refused(out_of_place));
+        }
+        let payload = frame::unpad(&plaintext).ok_or_else(|| {
+            refused(Fault::RecordMalformed {
+                record: expected,
+                offset,
+                what: "length inside the record is too large",
+            })
+        })?;
+
+        match header.salt {
+            Some(salt) => drop(self.salts.insert(header.sequence, salt)),
+            None => self.records.push(payload),
+        }
+        self.current = Some(key);
+        self.sequence = expected;
+        self.hash = frame.hash();
+        self.end += frame.bytes.len() as u64;
+        self.policy = header.policy;
+        Ok(frame.bytes.len())
+    }
+
+    /// The record key that `header` claims, with the number of its start record.
+    fn key_of(&mut self, header: &frame::Header) -> Option<(u64, Key)> {
+        let (start, salt) = match (header.kind, header.salt) {
+            (Kind::Start, Some(salt)) => (header.sequence, salt),
+            _ => (header.start_sequence, *self.salts.get(&header.start_sequence)?),
+        };
+        match self.current.take() {
+            Some(current) if header.kind == Kind::Data && current.0 == start => Some(current),
+            other => {
+                self.current = other;
+                Some((start, self.epoch_key.record_key(&salt, start).ok()?))
+            }
+        }
+    }
+
+    /// Both copies of the head must name records of this very chain.
+    fn compare(&self, heads: &Heads) -> Result<(), Fault> {
+        for head in heads
+            .copies
+            .iter()
+            .flatten()
+            .filter(|head| head.sequence == self.sequence)
+        {
+            let same = head.hash == self.hash && head.log_bytes == self.end && head.epoch == self.epoch_key.epoch();
+            if !same || head.deployment != self.epoch_key.deployment() {
+                return Err(Fault::HeadMismatch {
+                    record: head.sequence,
+                    offset: self.offset(),
+                });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,268 @@
+//! Sealing new records onto the chain.
+
+use std::fmt;
+
+use crate::crypto::{self, Key};
+use crate::fault::SealError;
+use crate::frame::{self, Header, Kind, MAX_BATCH_BYTES};
+use crate::head::{HEAD_LEN, Head, LogHeader};
+use crate::identity::{DeploymentId, HeadInfo, RecordHash, SealPolicy};
+use crate::keys::EpochKey;
+
+/// Records under one record key; then a new start record follows. Far below what AES-GCM permits with a counter.
+pub const MAX_RECORDS_PER_START: u64 = 1 << 32;
+
+/// The end of the chain, able to seal the next records.
+///
+/// [`LogWriter::prepare`] seals, the caller makes the bytes durable, [`LogWriter::confirm`] moves the chain's end. A
+/// batch that is not confirmed takes its record key with it: what the host may have seen of it can never share a
+/// nonce with what is sealed next, because that begins with a new start record.
+pub struct LogWriter {
+    epoch_key: EpochKey,
+    head_key: Key,
+    sequence: u64,
+    hash: RecordHash,
+    log_bytes: u64,
+    policy: SealPolicy,
+    start: Option<Start>,
+}
+
+/// The record key of this process and its next nonce.
+struct Start {
+    sequence: u64,
+    key: Key,
+    counter: u64,
+}
+
+/// Sealed records that are not confirmed yet.
+pub struct Batch {
+    frames: Vec<u8>,
+    sequence: u64,
+    hash: RecordHash,
+    log_bytes: u64,
+    policy: SealPolicy,
+    head: [u8; HEAD_LEN],
+    start: Start,
+}
+
+impl Batch {
+    /// The records, to be appended to the log.
+    pub fn frames(&self) -> &[u8] {
+        &self.frames
+    }
+
+    /// The head to be written after the records are durable.
+    pub fn head(&self) -> &[u8; HEAD_LEN] {
+        &self.head
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Batch {{ up to record {}, {} bytes }}",
+            self.sequence,
+            self.frames.len()
+        )
+    }
+}
+
+impl LogWriter {
+    /// The beginning of a new deployment's log.
+    ///
+    /// # Errors
+    /// If the provider fails.
+    pub fn new(epoch_key: EpochKey, policy: SealPolicy) -> Result<Self, SealError> {
+        let hash = frame::genesis_hash(epoch_key.deployment());
+        Self::at(epoch_key, policy, 0, hash, 0)
+    }
+
+    pub(crate) fn at(
+        epoch_key: EpochKey,
+        policy: SealPolicy,
+        sequence: u64,
+        hash: RecordHash,
+        log_bytes: u64,
+    ) -> Result<Self, SealError> {
+        let head_key = epoch_key.head_key()?;
+        Ok(Self {
+            epoch_key,
+            head_key,
+            sequence,
+            hash,
+            log_bytes,
+            policy,
+            start: None,
+        })
+    }
+
+    /// The header of this log.
+    pub fn header(&self) -> LogHeader {
+        LogHeader {
+            deployment: self.deployment(),
+        }
+    }
+
+    /// The deployment.
+    pub fn deployment(&self) -> DeploymentId {
+        self.epoch_key.deployment()
+    }
+
+    /// The data key, for wrapping it again.
+    pub fn epoch_key(&self) -> &EpochKey {
+        &self.epoch_key
+    }
+
+    /// The newest confirmed record.
+    pub fn head(&self) -> HeadInfo {
+        HeadInfo {
+            epoch: self.epoch_key.epoch(),
+            sequence: self.sequence,
+            hash: self.hash,
+        }
+    }
+
+    /// The seal policy of the newest confirmed record.
+    pub fn policy(&self) -> SealPolicy {
+        self.policy
+    }
+
+    /// Length in bytes of all confirmed records.
+    pub fn log_bytes(&self) -> u64 {
+        self.log_bytes
+    }
+
+    /// The head of the newest confirmed record as bytes.
+    pub fn encode_head(&self) -> [u8; HEAD_LEN] {
+        self.head_at(self.sequence, self.hash, self.log_bytes)
+    }
+
+    /// Seals one record per payload; `policy` holds from these records on.
+    ///
+    /// # Errors
+    /// If a limit is exceeded or the provider fails; the chain's end has not moved then.
+    pub fn prepare(&mut self, payloads: &[&[u8]], policy: SealPolicy) -> Result<Batch, SealError> {
+        let total = payloads
+            .iter()
+            .fold(0_usize, |sum, payload| sum.saturating_add(payload.len()));
+        if total > MAX_BATCH_BYTES {
+            return Err(SealError::BatchTooLarge {
+                max: MAX_BATCH_BYTES,
+                got: total,
+            });
+        }
+        let count = u64::try_from(payloads.len()).unwrap_or(u64::MAX);
+        let mut chain = Chain {
+            frames: Vec::new(),
+            sequence: self.sequence,
+            hash: self.hash,
+            policy,
+        };
+        // From here to `confirm` the key is the batch's: an error on the way drops it.
+        let mut start = match self.start.take() {
+            Some(start) if start.counter.saturating_add(count) <= MAX_RECORDS_PER_START => start,
+            _ => chain.start(&self.epoch_key)?,
+        };
+        for payload in payloads {
+            chain.push(&self.epoch_key, &mut start, Kind::Data, None, payload)?;
+        }
+        let Chain {
+            frames,
+            sequence,
+            hash,
+            policy,
+        } = chain;
+        let log_bytes = self.log_bytes + frames.len() as u64;
+        let head = self.head_at(sequence, hash, log_bytes);
+        Ok(Batch {
+            frames,
+            sequence,
+            hash,
+            log_bytes,
+            policy,
+            head,
+            start,
+        })
+    }
+
+    /// Moves the chain's end to that of `batch`, which is durable now.
+    pub fn confirm(&mut self, batch: Batch) -> HeadInfo {
+        self.sequence = batch.sequence;
+        self.hash = batch.hash;
+        self.log_bytes = batch.log_bytes;
+        self.policy = batch.policy;
+        self.start = Some(batch.start);
+        self.head()
+    }
+
+    fn head_at(&self, sequence: u64, hash: RecordHash, log_bytes: u64) -> [u8; HEAD_LEN] {
+        let (deployment, epoch) = (self.epoch_key.deployment(), self.epoch_key.epoch());
+        Head {
+            deployment,
+            epoch,
+            sequence,
+            log_bytes,
+            hash,
+        }
+        .encode(&self.head_key)
+    }
+}
+
+impl fmt::Debug for LogWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "LogWriter {{ deployment: {}, head: {:?} }}",
+            self.deployment(),
+            self.head()
+        )
+    }
+}
+
+/// A chain's end while a batch grows.
+struct Chain {
+    frames: Vec<u8>,
+    sequence: u64,
+    hash: RecordHash,
+    policy: SealPolicy,
+}
+
+impl Chain {
+    fn start(&mut self, epoch_key: &EpochKey) -> Result<Start, SealError> {
+        let salt: [u8; 32] = crypto::random()?;
+        let sequence = self.sequence.checked_add(1).ok_or(SealError::Exhausted)?;
+        let mut start = Start {
+            sequence,
+            key: epoch_key.record_key(&salt, sequence)?,
+            counter: 0,
+        };
+        self.push(epoch_key, &mut start, Kind::Start, Some(salt), &[])?;
+        Ok(start)
+    }
+
+    fn push(
+        &mut self,
+        epoch_key: &EpochKey,
+        start: &mut Start,
+        kind: Kind,
+        salt: Option<[u8; 32]>,
+        payload: &[u8],
+    ) -> Result<(), SealError> {
+        let sequence = self.sequence.checked_add(1).ok_or(SealError::Exhausted)?;
+        let header = Header {
+            kind,
+            policy: self.policy,
+            epoch: epoch_key.epoch(),
+            sequence,
+            counter: start.counter,
+            start_sequence: start.sequence,
+            predecessor: self.hash,
+            salt,
+        };
+        start.counter += 1;
+        self.hash = frame::append(&mut self.frames, &header, payload, &start.key, epoch_key.deployment())?;
+        self.sequence = sequence;
+        Ok(())
+    }
+}
