@@ -1,0 +1,176 @@
+//! The newest state, changed by records alone.
+//!
+//! [`Ledger::decide`] turns a command into a record or refuses it; [`Ledger::apply`] takes the record in. Between the
+//! two the edge seals the record and flushes it. After a restart the same records are applied again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use thiserror::Error;
+
+use crate::deployment::{Deployment, DeploymentError};
+use crate::floor::CollateralFloor;
+use crate::identity::{Identity, IdentityError};
+use crate::record::{CollateralAccepted, Genesis, ManifestSet, Record};
+use crate::snapshot::{Phase, Snapshot};
+
+/// A wish to change the state, prepared outside of every lock and checked again against the newest state.
+#[derive(Debug)]
+pub enum Command {
+    /// Set the first manifest.
+    SetManifest(Box<ManifestSet>),
+    /// Use one unit of a Marble type's budget.
+    CountActivation {
+        /// The Marble type.
+        marble_type: String,
+        /// The deployment that the activation was prepared for.
+        deployment: Arc<Deployment>,
+    },
+    /// Remember collateral that is newer than all before it.
+    AcceptCollateral(CollateralAccepted),
+}
+
+/// Why a command changes nothing.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A manifest is already set.
+    #[error("expected a Coordinator without manifest, got one that already has its manifest")]
+    ManifestAlreadySet,
+    /// The type has no activations left.
+    #[error("Marbles.{marble_type}.MaxActivations: all {limit} activations are used")]
+    BudgetUsed {
+        /// The Marble type.
+        marble_type: String,
+        /// The manifest's limit.
+        limit: u64,
+    },
+    /// The manifest changed while the activation was prepared.
+    #[error("the manifest changed during the activation")]
+    DeploymentChanged,
+}
+
+/// Why the records of a log do not make a state.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// The log begins with something else than the identity.
+    #[error("expected the deployment's identity as first record, got another kind of record")]
+    NoGenesis,
+    /// A second identity, or a second manifest.
+    #[error("record does not fit the state before it: {0}")]
+    OutOfPlace(&'static str),
+    /// The identity's keys cannot be read.
+    #[error("the deployment's identity cannot be read")]
+    Identity(#[from] IdentityError),
+    /// The manifest cannot be read by this version.
+    #[error("the manifest cannot be read")]
+    Deployment(#[from] Box<DeploymentError>),
+}
+
+/// The newest state. One owner applies records; everyone else reads [`Ledger::snapshot`].
+#[derive(Debug)]
+pub struct Ledger {
+    snapshot: Arc<Snapshot>,
+}
+
+impl Ledger {
+    /// The state right after the identity was made.
+    ///
+    /// # Errors
+    ///
+    /// If the keys of `genesis` cannot be read.
+    pub fn new(genesis: &Genesis) -> Result<Self, IdentityError> {
+        let identity = Arc::new(Identity::from_genesis(genesis)?);
+        let snapshot = Snapshot {
+            identity,
+            phase: Phase::AcceptingManifest,
+            floor: CollateralFloor::default(),
+            update_log: Arc::default(),
+        };
+        Ok(Self { snapshot: Arc::new(snapshot) })
+    }
+
+    /// The state that `records` make, in their order.
+    ///
+    /// # Errors
+    ///
+    /// If they do not begin with an identity, or one does not fit the state before it.
+    pub fn replay(records: impl IntoIterator<Item = Record>) -> Result<Self, ReplayError> {
+        let mut records = records.into_iter();
+        let Some(Record::Genesis(genesis)) = records.next() else { return Err(ReplayError::NoGenesis) };
+        let mut ledger = Self::new(&genesis)?;
+        for record in records {
+            ledger.apply(record)?;
+        }
+        Ok(ledger)
+    }
+
+    /// The state as of the last applied record.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot)
+    }
+
+    /// What `command` would write; `None` if it changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the newest state does not allow it.
+    pub fn decide(&self, command: Command) -> Result<Option<Record>, Refusal> {
+        match command {
+            Command::SetManifest(set) => match self.snapshot.phase {
+                Phase::AcceptingManifest => Ok(Some(Record::ManifestSet(*set))),
+                Phase::AcceptingMarbles(_) => Err(Refusal::ManifestAlreadySet),
+            },
+            Command::CountActivation { marble_type, deployment } => {
+                let current = self.snapshot.deployment().filter(|current| Arc::ptr_eq(current, &deployment));
+                let current = current.ok_or(Refusal::DeploymentChanged)?;
+                let marble = current.marbles.get(&marble_type).ok_or(Refusal::DeploymentChanged)?;
+                marble.check_budget(&marble_type)?;
+                Ok(Some(Record::ActivationCounted { marble_type }))
+            }
+            Command::AcceptCollateral(accepted) => {
+                Ok(self.snapshot.floor.is_raised_by(&accepted).then_some(Record::CollateralAccepted(accepted)))
+            }
+        }
+    }
+
+    /// Takes `record` in: it was decided on this state, or read from the log.
+    ///
+    /// # Errors
+    ///
+    /// If it does not fit the state; the state is then as before.
+    pub fn apply(&mut self, record: Record) -> Result<(), ReplayError> {
+        match record {
+            Record::Genesis(_) => Err(ReplayError::OutOfPlace("a second identity")),
+            Record::ManifestSet(set) => self.set_manifest(set),
+            Record::ActivationCounted { marble_type } => {
+                let counter = self.snapshot.deployment().and_then(|deployment| deployment.marbles.get(&marble_type));
+                let counter = counter.ok_or(ReplayError::OutOfPlace("an activation of an unknown Marble type"))?;
+                counter.activations.fetch_add(1, Ordering::AcqRel);
+                Ok(())
+            }
+            Record::CollateralAccepted(accepted) => {
+                let mut floor = self.snapshot.floor.clone();
+                floor.raise(&accepted);
+                self.snapshot = Arc::new(Snapshot { floor, ..Snapshot::clone(&self.snapshot) });
+                Ok(())
+            }
+        }
+    }
+
+    fn set_manifest(&mut self, set: ManifestSet) -> Result<(), ReplayError> {
+        if self.snapshot.deployment().is_some() {
+            return Err(ReplayError::OutOfPlace("a second first manifest"));
+        }
+        let line: Arc<str> = set.log_line.as_str().into();
+        let deployment = Deployment::new(set).map_err(Box::new)?;
+        self.snapshot = Arc::new(Snapshot {
+            phase: Phase::AcceptingMarbles(Arc::new(deployment)),
+            // The log starts with the manifest.
+            update_log: Arc::new(vec![line]),
+            ..Snapshot::clone(&self.snapshot)
+        });
+        Ok(())
+    }
+}

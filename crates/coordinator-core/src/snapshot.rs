@@ -1,0 +1,82 @@
+//! The state as readers see it: immutable, shared, without locks.
+
+use std::sync::Arc;
+
+use crate::deployment::Deployment;
+use crate::floor::CollateralFloor;
+use crate::identity::Identity;
+
+/// The state at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The deployment's keys and certificates.
+    pub identity: Arc<Identity>,
+    /// What the Coordinator does now.
+    pub phase: Phase,
+    /// The least collateral that is accepted.
+    pub floor: CollateralFloor,
+    /// Lines of the update log, oldest first.
+    pub update_log: Arc<Vec<Arc<str>>>,
+}
+
+/// What the Coordinator does now.
+#[derive(Clone, Debug)]
+pub enum Phase {
+    /// It waits for its manifest.
+    AcceptingManifest,
+    /// It activates Marbles.
+    AcceptingMarbles(Arc<Deployment>),
+}
+
+impl Snapshot {
+    /// The deployment, once a manifest is set.
+    pub fn deployment(&self) -> Option<&Arc<Deployment>> {
+        match &self.phase {
+            Phase::AcceptingManifest => None,
+            Phase::AcceptingMarbles(deployment) => Some(deployment),
+        }
+    }
+
+    /// What the status endpoint says; `recovery` if the sealed state could not be opened.
+    pub fn status(&self, recovery: bool) -> Status {
+        match (&self.phase, recovery) {
+            (Phase::AcceptingMarbles(_), _) => Status::AcceptingMarbles,
+            (Phase::AcceptingManifest, true) => Status::Recovery,
+            (Phase::AcceptingManifest, false) => Status::AcceptingManifest,
+        }
+    }
+}
+
+/// The states that clients know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The sealed state exists and cannot be opened.
+    Recovery,
+    /// No manifest yet.
+    AcceptingManifest,
+    /// In operation.
+    AcceptingMarbles,
+}
+
+impl Status {
+    /// The code on the wire.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Recovery => 1,
+            Self::AcceptingManifest => 2,
+            Self::AcceptingMarbles => 3,
+        }
+    }
+
+    /// The sentence on the wire; clients show it, some compare it.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Recovery => {
+                "Coordinator is in recovery mode. Either upload a key to unseal the saved state, or set a new manifest. \
+                 For more information on how to proceed, consult the documentation."
+            }
+            Self::AcceptingManifest => "Coordinator is ready to accept a manifest.",
+            Self::AcceptingMarbles => "Coordinator is running correctly and ready to accept marbles.",
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What the Coordinator's quote speaks for beside its root certificate.
+//!
+//! SHA-256 of the statement's exact bytes is in the second half of the quote's report data.
+
+use aws_lc_rs::digest;
+use marblerun_json::{Encode, ObjectEncoder};
+
+/// The configuration that a quote covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// The deployment's random identifier, hex.
+    pub deployment: String,
+    /// `hardware`, `software` or `simulation`.
+    pub trust_class: &'static str,
+    /// SHA-256 of each software root, hex.
+    pub root_hashes: Vec<String>,
+    /// SHA-256 of the manifest, hex, once it is set.
+    pub manifest_fingerprint: Option<String>,
+    /// The newest record of the sealed log; `None` where nothing is sealed.
+    pub log_head: Option<LogHead>,
+}
+
+/// The newest record of the sealed log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogHead {
+    /// Epoch of the data key.
+    pub epoch: u64,
+    /// Position in the log.
+    pub sequence: u64,
+    /// Hash that chains the log, hex.
+    pub hash: String,
+}
+
+impl Statement {
+    /// The version of the form below; it changes when a member changes its meaning.
+    pub const VERSION: u64 = 1;
+
+    /// The text that clients get; hash these bytes and no others.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        ObjectEncoder::new(&mut text)
+            .member("version", &Self::VERSION)
+            .member("deployment", self.deployment.as_str())
+            .member("trustClass", self.trust_class)
+            .member("rootHashes", &self.root_hashes)
+            // Nothing outside the storage remembers the newest state.
+            .member("anchor", "none")
+            .member("manifestFingerprint", &self.manifest_fingerprint)
+            .member("logHead", &self.log_head)
+            .finish();
+        text
+    }
+}
+
+impl Encode for LogHead {
+    fn encode(&self, out: &mut String) {
+        ObjectEncoder::new(out)
+            .member("epoch", &self.epoch)
+            .member("sequence", &self.sequence)
+            .member("hash", self.hash.as_str())
+            .finish();
+    }
+}
+
+/// The report data of a Coordinator's quote: SHA-256 of root certificate and nonce, then SHA-256 of the statement.
+///
+/// Verifiers of MarbleRun v1.9.1 look at the first 32 bytes only.
+pub fn report_data(root_certificate: &[u8], nonce: &[u8], statement: &str) -> [u8; 64] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(root_certificate);
+    context.update(nonce);
+    let mut data = [0; 64];
+    data[..32].copy_from_slice(context.finish().as_ref());
+    data[32..].copy_from_slice(digest::digest(&digest::SHA256, statement.as_bytes()).as_ref());
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_fixed_to_the_byte() {
+        let statement = Statement {
+            deployment: "00ff".to_owned(),
+            trust_class: "software",
+            root_hashes: vec!["aa".to_owned()],
+            manifest_fingerprint: None,
+            log_head: Some(LogHead { epoch: 1, sequence: 7, hash: "bb".to_owned() }),
+        };
+        assert_eq!(
+            statement.to_text(),
+            r#"{"version":1,"deployment":"00ff","trustClass":"software","rootHashes":["aa"],"anchor":"none","manifestFingerprint":null,"logHead":{"epoch":1,"sequence":7,"hash":"bb"}}"#
+        );
+    }
+
+    #[test]
+    fn both_halves_of_the_report_data_depend_on_their_input() {
+        let base = report_data(b"root", b"", "statement");
+        let other_nonce = report_data(b"root", b"n", "statement");
+        let other_statement = report_data(b"root", b"", "other");
+        assert_ne!(base[..32], other_nonce[..32]);
+        assert_eq!(base[32..], other_nonce[32..]);
+        assert_eq!(base[..32], other_statement[..32]);
+        assert_ne!(base[32..], other_statement[32..]);
+    }
+
+    #[test]
+    fn certificate_and_nonce_are_hashed_as_one_text() {
+        let expected = digest::digest(&digest::SHA256, b"rootnonce");
+        assert_eq!(&report_data(b"root", b"nonce", "")[..32], expected.as_ref());
+    }
+}
