@@ -16,8 +16,12 @@ pub(crate) fn create_new(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()>
 
 /// Puts `bytes` at `path` so that a reader sees the old content or the new, never a part.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+    let Some(name) = path.file_name() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"));
+    };
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
     };
     let mut suffix = [0; 8];
     rand::fill(&mut suffix).map_err(|_| io::Error::other("no random bytes for a temporary file name"))?;
