@@ -161,7 +161,8 @@ impl LogWriter {
         };
         // From here to `confirm` the key is the batch's: an error on the way drops it.
         let mut start = match self.start.take() {
-            Some(start) if start.counter.saturating_add(count) <= MAX_RECORDS_PER_START => start,
+            // Without payloads a start record carries the new policy.
+            Some(start) if count > 0 && start.counter.saturating_add(count) <= MAX_RECORDS_PER_START => start,
             _ => chain.start(&self.epoch_key)?,
         };
         for payload in payloads {

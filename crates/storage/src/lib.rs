@@ -1,1 +1,17 @@
-//! Where sealed records live.
+//! Where sealed records live, and the handle through which the Coordinator reads and writes its state.
+//!
+//! [`open`] proves what is stored and gives a [`SealedLog`]; [`SealedLog::commit`] returns when the records are
+//! durable. Below it is one trait, [`RecordStore`]; its first implementation is a directory ([`DirectoryStore`]). The
+//! store is untrusted: it is relied on for availability only, everything it returns is proven by `marblerun-sealing`.
+
+mod directory;
+mod error;
+mod files;
+mod log;
+mod store;
+
+pub use directory::{DATA_FILE, DirectoryStore, KEY_FILE, LOG_OFFSET, open_directory};
+pub use error::{CommitError, OpenError, StoreError};
+pub use files::{Files, HostFiles};
+pub use log::{Existing, NewDeployment, OpenReport, Opened, Recovery, SealedLog, open};
+pub use store::{RecordStore, Settled, Stored};

@@ -1,0 +1,354 @@
+//! The handle through which the Coordinator reads and writes its state.
+
+use std::fmt;
+use std::sync::Arc;
+
+use marblerun_sealing::{
+    Batch, DeploymentId, EpochKey, Fault, HeadInfo, LogWriter, SealError, SealKeys, SealMode, SealPolicy, TornTail,
+    TrustContext, VerifiedLog, open_log,
+};
+use marblerun_secret::SecretBytes;
+
+use crate::error::{CommitError, OpenError, StoreError};
+use crate::store::{RecordStore, Settled, Stored};
+
+/// What a store turned out to hold.
+#[derive(Debug)]
+pub enum Opened {
+    /// Nothing: a first start.
+    New(NewDeployment),
+    /// A proven state.
+    Existing(Existing),
+    /// A state that does not open. Nothing was changed.
+    Recovery(Recovery),
+}
+
+/// A proven state.
+#[derive(Debug)]
+pub struct Existing {
+    /// The payloads of all commits, oldest first.
+    pub records: Vec<SecretBytes>,
+    /// The log, ready for the next commit.
+    pub log: SealedLog,
+    /// What opening noticed; to be logged.
+    pub report: OpenReport,
+}
+
+/// What opening noticed and repaired. All of it can be the trace of a crash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// Records behind the head, kept: a commit that was durable but not confirmed.
+    pub unconfirmed: u64,
+    /// Bytes of an incomplete commit that were cut off.
+    pub torn_tail: Option<TornTail>,
+    /// One of the two copies of the head was damaged and written anew.
+    pub damaged_head: bool,
+    /// A change of the seal mode was interrupted and has been undone or finished.
+    pub rewrapped: bool,
+    /// False where the file system cannot lock out other processes.
+    pub exclusive: bool,
+}
+
+/// Opens what `store` holds.
+///
+/// # Errors
+/// If the store fails. State that is damaged or does not belong here is not an error but [`Opened::Recovery`].
+pub fn open(
+    mut store: Box<dyn RecordStore>,
+    keys: Arc<dyn SealKeys>,
+    trust: TrustContext,
+) -> Result<Opened, OpenError> {
+    let stored = store.load()?;
+    let origin = Origin { store, keys, trust };
+    let fault = match stored {
+        Stored::Nothing => return Ok(Opened::New(NewDeployment::on(origin)?)),
+        Stored::WithoutKey => Fault::KeyMissing,
+        Stored::WithoutData => Fault::DataMissing,
+        Stored::Complete(stored) => match open_log(&stored, &*origin.keys, &origin.trust) {
+            Ok(verified) => return Ok(Opened::Existing(settle(origin, verified)?)),
+            Err(fault) => fault,
+        },
+    };
+    Ok(Opened::Recovery(Recovery { fault, origin }))
+}
+
+/// Repairs what a crash left behind, and only then hands the records out.
+fn settle(mut origin: Origin, verified: VerifiedLog) -> Result<Existing, OpenError> {
+    let VerifiedLog {
+        records,
+        writer,
+        newest_head,
+        damaged_head,
+        unconfirmed,
+        torn_tail,
+        wrapped_under,
+    } = verified;
+    let head = writer.encode_head();
+    let head = (unconfirmed > 0 || damaged_head.is_some()).then_some(&head);
+    origin.store.settle(Settled {
+        log_bytes: writer.log_bytes(),
+        newest_head,
+        head,
+    })?;
+
+    // The log decides: a stricter wrap was prepared for a commit that never became durable, or a laxer one was due.
+    let rewrapped = wrapped_under != writer.policy();
+    if rewrapped {
+        let wrapped = writer.epoch_key().wrap(&*origin.keys, writer.policy(), &origin.trust)?;
+        origin.store.replace_keys(&wrapped)?;
+    }
+    let exclusive = origin.store.is_exclusive();
+    let report = OpenReport {
+        unconfirmed,
+        torn_tail,
+        damaged_head: damaged_head.is_some(),
+        rewrapped,
+        exclusive,
+    };
+    Ok(Existing {
+        records,
+        log: SealedLog {
+            origin,
+            writer,
+            condition: Condition::Open,
+        },
+        report,
+    })
+}
+
+/// Where a log is stored, and what protects it.
+struct Origin {
+    store: Box<dyn RecordStore>,
+    keys: Arc<dyn SealKeys>,
+    trust: TrustContext,
+}
+
+/// An empty store, with the identifier that the new deployment will have.
+pub struct NewDeployment {
+    origin: Origin,
+    epoch_key: EpochKey,
+}
+
+impl NewDeployment {
+    fn on(origin: Origin) -> Result<Self, SealError> {
+        Ok(Self {
+            origin,
+            epoch_key: EpochKey::generate(DeploymentId::generate()?)?,
+        })
+    }
+
+    /// The identifier, so that the first records can contain it.
+    pub fn deployment_id(&self) -> DeploymentId {
+        self.epoch_key.deployment()
+    }
+
+    /// Makes the deployment durable with its first records; returns when it is.
+    ///
+    /// With [`SealMode::Disabled`] nothing is written, now or later.
+    ///
+    /// # Errors
+    /// [`CommitError::Seal`] before anything is written, [`CommitError::Create`] if the store failed.
+    pub fn create(self, mode: SealMode, payloads: &[&[u8]]) -> Result<SealedLog, CommitError> {
+        let Self { mut origin, epoch_key } = self;
+        let (policy, condition) = match mode {
+            SealMode::Sealed(policy) => (policy, Condition::Open),
+            SealMode::Disabled => (SealPolicy::UniqueKey, Condition::Disabled),
+        };
+        let mut writer = LogWriter::new(epoch_key, policy)?;
+        let batch = writer.prepare(payloads, policy)?;
+        if condition == Condition::Open {
+            let wrapped = writer.epoch_key().wrap(&*origin.keys, policy, &origin.trust)?;
+            let header = writer.header().encode();
+            origin
+                .store
+                .create(&wrapped, &header, batch.frames(), batch.head())
+                .map_err(CommitError::Create)?;
+        }
+        writer.confirm(batch);
+        Ok(SealedLog {
+            origin,
+            writer,
+            condition,
+        })
+    }
+}
+
+impl fmt::Debug for NewDeployment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NewDeployment {{ deployment: {} }}", self.deployment_id())
+    }
+}
+
+/// A state that does not open, untouched.
+pub struct Recovery {
+    fault: Fault,
+    origin: Origin,
+}
+
+impl Recovery {
+    /// Why it does not open.
+    pub fn fault(&self) -> &Fault {
+        &self.fault
+    }
+
+    /// Moves the state aside (`replaced-<n>`) and returns an empty store and where the old files are.
+    ///
+    /// This gives the caller no more than deleting the directory would.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn replace(self) -> Result<(NewDeployment, String), OpenError> {
+        let Self { mut origin, .. } = self;
+        let kept = origin.store.set_aside()?;
+        Ok((NewDeployment::on(origin)?, kept))
+    }
+}
+
+impl fmt::Debug for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Recovery {{ fault: {:?} }}", self.fault)
+    }
+}
+
+/// The sealed log of one deployment.
+///
+/// One owner writes. After an error with [`CommitError::is_fatal`] the log is closed: drop it, open the store again
+/// and rebuild memory from what is stored, so that memory and storage never differ.
+pub struct SealedLog {
+    origin: Origin,
+    writer: LogWriter,
+    condition: Condition,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    Open,
+    /// The records go nowhere, by the manifest's wish.
+    Disabled,
+    /// An error left it unknown what is stored.
+    Closed,
+}
+
+impl SealedLog {
+    /// Seals one record per payload and returns when all are durable, after one flush for all of them.
+    ///
+    /// A crash before that may leave the first few of them. Without payloads nothing is written.
+    ///
+    /// # Errors
+    /// See [`CommitError`] for what is stored then.
+    pub fn commit(&mut self, payloads: &[&[u8]]) -> Result<HeadInfo, CommitError> {
+        self.commit_in(self.writer.policy(), payloads)
+    }
+
+    /// Like [`SealedLog::commit`], and `mode` takes effect with these very records (the manifest's `SealMode`).
+    ///
+    /// [`SealMode::Disabled`] removes everything that was stored; from then on records exist in memory only.
+    ///
+    /// # Errors
+    /// See [`CommitError`]; [`CommitError::Disabled`] if the log was disabled before and `mode` is not.
+    pub fn commit_with_mode(&mut self, mode: SealMode, payloads: &[&[u8]]) -> Result<HeadInfo, CommitError> {
+        match (mode, self.condition) {
+            (SealMode::Sealed(_), Condition::Disabled) => Err(CommitError::Disabled),
+            (SealMode::Sealed(policy), _) => self.commit_in(policy, payloads),
+            (SealMode::Disabled, Condition::Open) => self.disable(payloads),
+            (SealMode::Disabled, _) => self.commit(payloads),
+        }
+    }
+
+    /// The newest acknowledged record.
+    pub fn head(&self) -> HeadInfo {
+        self.writer.head()
+    }
+
+    /// The deployment.
+    pub fn deployment_id(&self) -> DeploymentId {
+        self.writer.deployment()
+    }
+
+    /// The mode in force.
+    pub fn mode(&self) -> SealMode {
+        match self.condition {
+            Condition::Disabled => SealMode::Disabled,
+            Condition::Open | Condition::Closed => SealMode::Sealed(self.writer.policy()),
+        }
+    }
+
+    fn commit_in(&mut self, policy: SealPolicy, payloads: &[&[u8]]) -> Result<HeadInfo, CommitError> {
+        if self.condition == Condition::Closed {
+            return Err(CommitError::Closed);
+        }
+        let before = self.writer.policy();
+        if payloads.is_empty() && policy == before {
+            return Ok(self.head());
+        }
+        let batch = self.writer.prepare(payloads, policy)?;
+        if policy == before || self.condition == Condition::Disabled {
+            return self.append(batch);
+        }
+        // Wrapped before anything is written: the TEE may fail. At no time is the key on disk wrapped more laxly than
+        // the newest durable record allows; opening sorts out what a crash in between leaves.
+        let wrapped = self
+            .writer
+            .epoch_key()
+            .wrap(&*self.origin.keys, policy, &self.origin.trust)?;
+        match policy {
+            SealPolicy::UniqueKey => {
+                let laxer = self
+                    .writer
+                    .epoch_key()
+                    .wrap(&*self.origin.keys, before, &self.origin.trust)?;
+                self.replace_keys(&wrapped)?;
+                let result = self.append(batch);
+                if matches!(result, Err(CommitError::Refused(_))) {
+                    self.replace_keys(&laxer)?;
+                }
+                result
+            }
+            SealPolicy::ProductKey => {
+                let head = self.append(batch)?;
+                self.replace_keys(&wrapped)?;
+                Ok(head)
+            }
+        }
+    }
+
+    fn append(&mut self, batch: Batch) -> Result<HeadInfo, CommitError> {
+        if self.condition == Condition::Disabled {
+            return Ok(self.writer.confirm(batch));
+        }
+        match self.origin.store.append(batch.frames(), batch.head()) {
+            Ok(()) => Ok(self.writer.confirm(batch)),
+            Err(error @ StoreError::NothingWritten(_)) => Err(CommitError::Refused(error)),
+            Err(error) => Err(self.close(error)),
+        }
+    }
+
+    fn replace_keys(&mut self, wrapped: &[u8]) -> Result<(), CommitError> {
+        self.origin
+            .store
+            .replace_keys(wrapped)
+            .map_err(|error| self.close(error))
+    }
+
+    fn disable(&mut self, payloads: &[&[u8]]) -> Result<HeadInfo, CommitError> {
+        let batch = self.writer.prepare(payloads, self.writer.policy())?;
+        self.origin.store.erase().map_err(|error| self.close(error))?;
+        self.condition = Condition::Disabled;
+        self.append(batch)
+    }
+
+    fn close(&mut self, error: StoreError) -> CommitError {
+        self.condition = Condition::Closed;
+        CommitError::Unknown(error)
+    }
+}
+
+impl fmt::Debug for SealedLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "SealedLog {{ writer: {:?}, condition: {:?} }}",
+            self.writer, self.condition
+        )
+    }
+}
