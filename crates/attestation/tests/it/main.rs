@@ -1,0 +1,6 @@
+//! Integration tests: vectors of real and fabricated evidence, changed bytes, and a second implementation as oracle.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod fixtures;
+mod vectors;
