@@ -43,16 +43,12 @@ impl DevelopmentRoot {
     ) -> Result<PathBuf, BundleError> {
         let collateral = self.collateral(now, options).map_err(BundleError::Issue)?;
         let directory = dir.join("dcap");
-        files::create_directory(&directory, false).map_err(|source| BundleError::Write {
-            path: directory.clone(),
-            source,
-        })?;
+        files::create_directory(&directory, false)
+            .map_err(|source| BundleError::Write { path: directory.clone(), source })?;
         let fmspc = hex::encode_upper(options.fmspc);
         let path = directory.join(format!("sgx-{fmspc}-{}.json", self.pck_ca().as_str()));
-        files::write_atomically(&path, collateral.as_bytes()).map_err(|source| BundleError::Write {
-            path: path.clone(),
-            source,
-        })?;
+        files::write_atomically(&path, collateral.as_bytes())
+            .map_err(|source| BundleError::Write { path: path.clone(), source })?;
         Ok(path)
     }
 }

@@ -219,14 +219,8 @@ impl DevelopmentRoot {
     /// # Errors
     /// [`IssueError`] if a date is out of range or the crypto library fails.
     pub fn collateral(&self, now: UnixTime, options: &CollateralOptions) -> Result<String, IssueError> {
-        let due = now
-            .as_secs()
-            .saturating_add(VALIDITY.as_secs())
-            .min(self.not_after().as_secs());
-        let usual = Dates {
-            issued: now,
-            next_update: UnixTime::since_unix_epoch(Duration::from_secs(due)),
-        };
+        let due = now.as_secs().saturating_add(VALIDITY.as_secs()).min(self.not_after().as_secs());
+        let usual = Dates { issued: now, next_update: UnixTime::since_unix_epoch(Duration::from_secs(due)) };
         let dates = |dates: Option<Dates>| dates.unwrap_or(usual);
 
         let keys = self.keys();
@@ -283,10 +277,8 @@ impl DevelopmentRoot {
             }
         }
         Ok((
-            keys.root_issuer()?
-                .crl(&by_root, root_dates.issued, root_dates.next_update)?,
-            keys.pck_ca_issuer(self.pck_ca())?
-                .crl(&by_pck_ca, pck_dates.issued, pck_dates.next_update)?,
+            keys.root_issuer()?.crl(&by_root, root_dates.issued, root_dates.next_update)?,
+            keys.pck_ca_issuer(self.pck_ca())?.crl(&by_pck_ca, pck_dates.issued, pck_dates.next_update)?,
         ))
     }
 }
@@ -330,9 +322,7 @@ fn qe_identity(options: &CollateralOptions, dates: Dates) -> Result<String, Issu
         mrsigner: hex::encode_upper(enclave.mr_signer),
         isvprodid: enclave.isv_prod_id,
         tcb_levels: [Level {
-            tcb: EnclaveTcb {
-                isvsvn: options.required_qe_svn,
-            },
+            tcb: EnclaveTcb { isvsvn: options.required_qe_svn },
             tcb_date: TCB_DATE,
             tcb_status: &options.qe_status,
             advisory_ids: &options.qe_advisories,

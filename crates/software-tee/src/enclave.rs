@@ -49,13 +49,7 @@ impl EnclaveIdentity {
 
     /// The quoting enclave of the software platform with security version `isv_svn`.
     pub(crate) fn quoting_enclave(mr_enclave: [u8; 32], mr_signer: [u8; 32], isv_svn: u16) -> Self {
-        Self {
-            mr_enclave,
-            mr_signer,
-            isv_prod_id: 1,
-            isv_svn,
-            debug: false,
-        }
+        Self { mr_enclave, mr_signer, isv_prod_id: 1, isv_svn, debug: false }
     }
 
     /// The report body of this identity as a quoting enclave.

@@ -26,21 +26,16 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut suffix = [0; 8];
     rand::fill(&mut suffix).map_err(|_| io::Error::other("no random bytes for a temporary file name"))?;
     let temporary = directory.join(format!(".{}.{}", name.to_string_lossy(), hex::encode(suffix)));
-    create_new(&temporary, 0o644, bytes)
-        .and_then(|()| fs::rename(&temporary, path))
-        .inspect_err(|_| {
-            // Nothing more can be done about a temporary file that cannot be removed; the first error is reported.
-            let _ = fs::remove_file(&temporary);
-        })?;
+    create_new(&temporary, 0o644, bytes).and_then(|()| fs::rename(&temporary, path)).inspect_err(|_| {
+        // Nothing more can be done about a temporary file that cannot be removed; the first error is reported.
+        let _ = fs::remove_file(&temporary);
+    })?;
     sync_directory(directory)
 }
 
 /// Makes `path` and its parents; those that did not exist get mode 0700 if `private`.
 pub(crate) fn create_directory(path: &Path, private: bool) -> io::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(if private { 0o700 } else { 0o755 })
-        .create(path)
+    DirBuilder::new().recursive(true).mode(if private { 0o700 } else { 0o755 }).create(path)
 }
 
 /// Flushes the entries of a directory.
@@ -53,10 +48,7 @@ pub(crate) fn read_bounded(file: &mut File, max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(max as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > max {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("expected at most {max} bytes, got more"),
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("expected at most {max} bytes, got more")));
     }
     Ok(bytes)
 }

@@ -26,11 +26,7 @@ impl RealTeePresent {
 
 /// The TEE device nodes below `system_root`, which is `/` outside of tests.
 pub fn real_tee_devices(system_root: &Path) -> Vec<PathBuf> {
-    DEVICES
-        .iter()
-        .map(|device| system_root.join(device))
-        .filter(|path| path.exists())
-        .collect()
+    DEVICES.iter().map(|device| system_root.join(device)).filter(|path| path.exists()).collect()
 }
 
 /// Succeeds where no TEE device exists below `system_root`. The caller skips this call where its user forces simulation.

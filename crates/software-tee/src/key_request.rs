@@ -80,11 +80,7 @@ pub enum KeyRequestError {
         got: u16,
     },
     /// The request names a newer security version of the processor than there is.
-    #[error(
-        "CPUSVN too high: expected no byte above {}, got {}",
-        hex::encode(CPU_SVN),
-        hex::encode(got)
-    )]
+    #[error("CPUSVN too high: expected no byte above {}, got {}", hex::encode(CPU_SVN), hex::encode(got))]
     CpuSvn {
         /// The one asked for.
         got: [u8; 16],
@@ -129,10 +125,7 @@ impl KeyRequest {
     pub fn parse(bytes: &[u8; KEY_REQUEST_LEN]) -> Result<Self, KeyRequestError> {
         for offset in [6, 7].into_iter().chain(78..KEY_REQUEST_LEN) {
             if bytes[offset] != 0 {
-                return Err(KeyRequestError::Reserved {
-                    offset,
-                    got: bytes[offset],
-                });
+                return Err(KeyRequestError::Reserved { offset, got: bytes[offset] });
             }
         }
         let u16_at = |offset: usize| u16::from_le_bytes([bytes[offset], bytes[offset + 1]]);
@@ -160,9 +153,7 @@ impl DevelopmentRoot {
     /// [`KeyRequestError`] where the processor refuses: unknown key or policy, or a version above the enclave's own.
     pub fn sgx_key(&self, request: &KeyRequest, identity: &EnclaveIdentity) -> Result<SecretBytes, KeyRequestError> {
         match request.name {
-            key_name::REPORT => self
-                .report_key(identity, &request.key_id)
-                .map_err(KeyRequestError::Derivation),
+            key_name::REPORT => self.report_key(identity, &request.key_id).map_err(KeyRequestError::Derivation),
             key_name::SEAL => self.seal_key(request, identity),
             got => Err(KeyRequestError::KeyName { got }),
         }
@@ -177,33 +168,19 @@ impl DevelopmentRoot {
             return Err(KeyRequestError::PolicyNeedsKss { got: policy });
         }
         if request.isv_svn > identity.isv_svn {
-            return Err(KeyRequestError::IsvSvn {
-                actual: identity.isv_svn,
-                got: request.isv_svn,
-            });
+            return Err(KeyRequestError::IsvSvn { actual: identity.isv_svn, got: request.isv_svn });
         }
-        if request
-            .cpu_svn
-            .iter()
-            .zip(CPU_SVN)
-            .any(|(asked, actual)| *asked > actual)
-        {
+        if request.cpu_svn.iter().zip(CPU_SVN).any(|(asked, actual)| *asked > actual) {
             return Err(KeyRequestError::CpuSvn { got: request.cpu_svn });
         }
         if request.config_svn != 0 {
-            return Err(KeyRequestError::ConfigSvn {
-                got: request.config_svn,
-            });
+            return Err(KeyRequestError::ConfigSvn { got: request.config_svn });
         }
 
         let selected = |bit, measurement: [u8; 32]| if policy & bit != 0 { measurement } else { [0; 32] };
         let mut attributes = identity.attributes();
         for (index, (attribute, asked)) in attributes.iter_mut().zip(request.attribute_mask).enumerate() {
-            *attribute &= if index == 0 {
-                asked | REQUIRED_SEALING_MASK
-            } else {
-                asked
-            };
+            *attribute &= if index == 0 { asked | REQUIRED_SEALING_MASK } else { asked };
         }
         // MISCSELECT, CONFIGID, ISVFAMILYID and ISVEXTPRODID of simulated enclaves are zero. All fields have fixed
         // lengths, so the concatenation has one reading only.
@@ -220,8 +197,6 @@ impl DevelopmentRoot {
             &request.key_id,
         ]
         .concat();
-        self.seed()
-            .derive("seal key", &dependencies, 16)
-            .map_err(KeyRequestError::Derivation)
+        self.seed().derive("seal key", &dependencies, 16).map_err(KeyRequestError::Derivation)
     }
 }

@@ -59,10 +59,7 @@ impl ReportTarget {
         for range in [48..50, 56..64, 128..TARGET_INFO_LEN] {
             for offset in range {
                 if bytes[offset] != 0 {
-                    return Err(ReportError::ReservedTargetInfo {
-                        offset,
-                        got: bytes[offset],
-                    });
+                    return Err(ReportError::ReservedTargetInfo { offset, got: bytes[offset] });
                 }
             }
         }
@@ -108,14 +105,9 @@ impl DevelopmentRoot {
         let mut report = [0; REPORT_LEN];
         report[..REPORT_BODY_LEN].copy_from_slice(&identity.report_body(report_data));
         report[REPORT_BODY_LEN..KEY_ID_END].copy_from_slice(key_id.expose());
-        let key = self
-            .report_mac_key(&target, key_id.expose())
-            .map_err(ReportError::Key)?;
-        let mac = cmac::sign(&key, &report[..REPORT_BODY_LEN]).map_err(|_| {
-            ReportError::Key(IssueError::Crypto {
-                doing: "computing a report's MAC",
-            })
-        })?;
+        let key = self.report_mac_key(&target, key_id.expose()).map_err(ReportError::Key)?;
+        let mac = cmac::sign(&key, &report[..REPORT_BODY_LEN])
+            .map_err(|_| ReportError::Key(IssueError::Crypto { doing: "computing a report's MAC" }))?;
         report[KEY_ID_END..].copy_from_slice(mac.as_ref());
         Ok(report)
     }

@@ -53,11 +53,7 @@ pub(crate) fn pck_extension(ca: PckCa, ids: &PlatformIds) -> Result<Extension, I
         attribute(&[5], Any::new(Tag::Enumerated, [sgx_type]))?,
     ];
     if ca == PckCa::Platform {
-        let configuration = vec![
-            boolean(&[7, 1], true)?,
-            boolean(&[7, 2], false)?,
-            boolean(&[7, 3], true)?,
-        ];
+        let configuration = vec![boolean(&[7, 1], true)?, boolean(&[7, 2], false)?, boolean(&[7, 3], true)?];
         attributes.push(octets(&[6], &ids.instance_id)?);
         attributes.push(attribute(&[7], Any::encode_from(&configuration))?);
     }
@@ -65,10 +61,7 @@ pub(crate) fn pck_extension(ca: PckCa, ids: &PlatformIds) -> Result<Extension, I
 }
 
 fn octets(arcs: &[u32], bytes: &[u8]) -> Result<Attribute, IssueError> {
-    attribute(
-        arcs,
-        OctetString::new(bytes).and_then(|octets| Any::encode_from(&octets)),
-    )
+    attribute(arcs, OctetString::new(bytes).and_then(|octets| Any::encode_from(&octets)))
 }
 
 fn integer(arcs: &[u32], value: u16) -> Result<Attribute, IssueError> {
@@ -83,12 +76,6 @@ fn attribute(arcs: &[u32], value: der::Result<Any>) -> Result<Attribute, IssueEr
     let id = arcs
         .iter()
         .try_fold(SGX_EXTENSION, |oid, arc| oid.push_arc(*arc))
-        .map_err(|error| IssueError::Der {
-            what: "SGX extension",
-            source: error.into(),
-        })?;
-    Ok(Attribute {
-        id,
-        value: value.map_err(IssueError::der("SGX extension"))?,
-    })
+        .map_err(|error| IssueError::Der { what: "SGX extension", source: error.into() })?;
+    Ok(Attribute { id, value: value.map_err(IssueError::der("SGX extension"))? })
 }

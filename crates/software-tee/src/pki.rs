@@ -99,18 +99,12 @@ impl Keys {
 
     /// The root as issuer of the PCK CA, of the TCB signing certificate and of a CRL.
     pub(crate) fn root_issuer(&self) -> Result<Issuer<'_>, IssueError> {
-        Ok(Issuer {
-            name: self.root_name()?,
-            key: &self.root,
-        })
+        Ok(Issuer { name: self.root_name()?, key: &self.root })
     }
 
     /// The PCK CA as issuer of the PCK certificate and of a CRL.
     pub(crate) fn pck_ca_issuer(&self, ca: PckCa) -> Result<Issuer<'_>, IssueError> {
-        Ok(Issuer {
-            name: self.pck_ca_name(ca)?,
-            key: &self.pck_ca,
-        })
+        Ok(Issuer { name: self.pck_ca_name(ca)?, key: &self.pck_ca })
     }
 
     fn root_name(&self) -> Result<Name, IssueError> {
@@ -135,21 +129,9 @@ impl Certificates {
     pub(crate) fn issue(keys: &Keys, ca: PckCa, not_before: UnixTime, not_after: UnixTime) -> Result<Self, IssueError> {
         let root = keys.root_issuer()?;
         let pck_ca = keys.pck_ca_issuer(ca)?;
-        let spec = |serial, subject, key, role| CertificateSpec {
-            serial,
-            subject,
-            key,
-            role,
-            not_before,
-            not_after,
-        };
-        let ids = PlatformIds {
-            ppid: keys.public_id("PPID"),
-            instance_id: keys.public_id("platform instance id"),
-        };
-        let pck_role = Role::Signer {
-            further: vec![pck_extension(ca, &ids)?],
-        };
+        let spec = |serial, subject, key, role| CertificateSpec { serial, subject, key, role, not_before, not_after };
+        let ids = PlatformIds { ppid: keys.public_id("PPID"), instance_id: keys.public_id("platform instance id") };
+        let pck_role = Role::Signer { further: vec![pck_extension(ca, &ids)?] };
         Ok(Self {
             root: root.certificate(spec(
                 &keys.root_serial(),

@@ -48,10 +48,7 @@ pub struct RootOptions {
 
 impl Default for RootOptions {
     fn default() -> Self {
-        Self {
-            lifetime: MAX_LIFETIME,
-            pck_ca: PckCa::Platform,
-        }
+        Self { lifetime: MAX_LIFETIME, pck_ca: PckCa::Platform }
     }
 }
 
@@ -186,9 +183,7 @@ pub struct DevelopmentRoot {
 
 impl fmt::Debug for DevelopmentRoot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DevelopmentRoot")
-            .field("subject", &self.subject)
-            .finish_non_exhaustive()
+        f.debug_struct("DevelopmentRoot").field("subject", &self.subject).finish_non_exhaustive()
     }
 }
 
@@ -203,13 +198,7 @@ impl DevelopmentRoot {
         if seconds == 0 || options.lifetime > MAX_LIFETIME {
             return Err(RootError::Lifetime { got: seconds });
         }
-        for name in [
-            SEED_FILE,
-            ROOT_DER_FILE,
-            ROOT_PEM_FILE,
-            PCK_CHAIN_FILE,
-            TCB_SIGNING_CHAIN_FILE,
-        ] {
+        for name in [SEED_FILE, ROOT_DER_FILE, ROOT_PEM_FILE, PCK_CHAIN_FILE, TCB_SIGNING_CHAIN_FILE] {
             let path = dir.join(name);
             if path.symlink_metadata().is_ok() {
                 return Err(RootError::Exists { path });
@@ -246,10 +235,8 @@ impl DevelopmentRoot {
 
         let root_path = dir.join(ROOT_DER_FILE);
         let root_der = read_file(&root_path)?;
-        let root = <Certificate as der::Decode>::from_der(&root_der).map_err(|error| RootError::Certificate {
-            path: root_path.clone(),
-            reason: error.to_string(),
-        })?;
+        let root = <Certificate as der::Decode>::from_der(&root_der)
+            .map_err(|error| RootError::Certificate { path: root_path.clone(), reason: error.to_string() })?;
         check_key(&root_path, &root, &keys.root)?;
         let not_after = check_validity(&root, now)?;
 
@@ -257,21 +244,13 @@ impl DevelopmentRoot {
             read_chain(&dir.join(PCK_CHAIN_FILE), [&keys.pck, &keys.pck_ca, &keys.root])?;
         let (tcb_signing_chain, _) = read_chain(&dir.join(TCB_SIGNING_CHAIN_FILE), [&keys.tcb_signing, &keys.root])?;
         let pck_ca_certificate = &pck_certificates[1];
-        let pck_ca = if pck_ca_certificate
-            .tbs_certificate()
-            .subject()
-            .to_string()
-            .contains(PckCa::Processor.word())
-        {
+        let pck_ca = if pck_ca_certificate.tbs_certificate().subject().to_string().contains(PckCa::Processor.word()) {
             PckCa::Processor
         } else {
             PckCa::Platform
         };
         let root_pem = x509::certificate_pem(&root_der).map_err(RootError::Issue)?;
-        let pck_ca_der = pck_ca_certificate
-            .to_der()
-            .map_err(IssueError::der("PCK CA"))
-            .map_err(RootError::Issue)?;
+        let pck_ca_der = pck_ca_certificate.to_der().map_err(IssueError::der("PCK CA")).map_err(RootError::Issue)?;
         Ok(Self {
             pck_ca_chain: x509::certificate_pem(&pck_ca_der).map_err(RootError::Issue)? + &root_pem,
             subject: root.tbs_certificate().subject().to_string(),
@@ -354,11 +333,7 @@ fn read_seed(dir: &Path) -> Result<Seed, RootError> {
     let path = dir.join(SEED_FILE);
     let mut file = File::open(&path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => RootError::Missing { path: dir.to_owned() },
-        _ => RootError::Io {
-            action: "read",
-            path: path.clone(),
-            source,
-        },
+        _ => RootError::Io { action: "read", path: path.clone(), source },
     })?;
     let mode = file.metadata().map_err(io_error("read", &path))?.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
@@ -372,28 +347,18 @@ fn read_seed(dir: &Path) -> Result<Seed, RootError> {
 fn read_file(path: &Path) -> Result<Vec<u8>, RootError> {
     let mut file = File::open(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => RootError::Incomplete { path: path.to_owned() },
-        _ => RootError::Io {
-            action: "read",
-            path: path.to_owned(),
-            source,
-        },
+        _ => RootError::Io { action: "read", path: path.to_owned(), source },
     })?;
     files::read_bounded(&mut file, MAX_CERTIFICATE_FILE_BYTES).map_err(io_error("read", path))
 }
 
 /// Reads a PEM chain whose certificates have exactly these `keys`, leaf first.
 fn read_chain<const N: usize>(path: &Path, keys: [&SigningKey; N]) -> Result<(String, Vec<Certificate>), RootError> {
-    let malformed = |reason: String| RootError::Certificate {
-        path: path.to_owned(),
-        reason,
-    };
+    let malformed = |reason: String| RootError::Certificate { path: path.to_owned(), reason };
     let bytes = read_file(path)?;
     let certificates = Certificate::load_pem_chain(&bytes).map_err(|error| malformed(error.to_string()))?;
     if certificates.len() != N {
-        return Err(malformed(format!(
-            "expected {N} certificates, got {}",
-            certificates.len()
-        )));
+        return Err(malformed(format!("expected {N} certificates, got {}", certificates.len())));
     }
     for (certificate, key) in certificates.iter().zip(keys) {
         check_key(path, certificate, key)?;
@@ -403,10 +368,7 @@ fn read_chain<const N: usize>(path: &Path, keys: [&SigningKey; N]) -> Result<(St
 }
 
 fn check_key(path: &Path, certificate: &Certificate, key: &SigningKey) -> Result<(), RootError> {
-    let public = &certificate
-        .tbs_certificate()
-        .subject_public_key_info()
-        .subject_public_key;
+    let public = &certificate.tbs_certificate().subject_public_key_info().subject_public_key;
     match public.raw_bytes().split_first() {
         Some((4, point)) if point == key.public_point() => Ok(()),
         _ => Err(RootError::ForeignCertificate { path: path.to_owned() }),
@@ -419,16 +381,10 @@ fn check_validity(certificate: &Certificate, now: UnixTime) -> Result<UnixTime, 
     let seconds = now.as_secs();
     let now = x509::date_time(now).map_err(RootError::Issue)?;
     if seconds < validity.not_before.to_unix_duration().as_secs() {
-        return Err(RootError::NotYetValid {
-            not_before: validity.not_before.to_date_time(),
-            now,
-        });
+        return Err(RootError::NotYetValid { not_before: validity.not_before.to_date_time(), now });
     }
     if seconds > validity.not_after.to_unix_duration().as_secs() {
-        return Err(RootError::Expired {
-            not_after: validity.not_after.to_date_time(),
-            now,
-        });
+        return Err(RootError::Expired { not_after: validity.not_after.to_date_time(), now });
     }
     Ok(UnixTime::since_unix_epoch(validity.not_after.to_unix_duration()))
 }
@@ -437,11 +393,7 @@ fn create_file(dir: &Path, name: &str, mode: u32, bytes: &[u8]) -> Result<(), Ro
     let path = dir.join(name);
     files::create_new(&path, mode, bytes).map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => RootError::Exists { path: path.clone() },
-        _ => RootError::Io {
-            action: "write",
-            path: path.clone(),
-            source,
-        },
+        _ => RootError::Io { action: "write", path: path.clone(), source },
     })
 }
 

@@ -66,14 +66,10 @@ impl Seed {
             let Ok(private) = agreement::PrivateKey::from_private_key(&agreement::ECDH_P256, scalar.expose()) else {
                 continue;
             };
-            let public = private
-                .compute_public_key()
-                .map_err(IssueError::crypto("computing a public key"))?;
+            let public = private.compute_public_key().map_err(IssueError::crypto("computing a public key"))?;
             return SigningKey::new(scalar.expose(), public.as_ref());
         }
-        Err(IssueError::Crypto {
-            doing: "deriving a P-256 key from the seed",
-        })
+        Err(IssueError::Crypto { doing: "deriving a P-256 key from the seed" })
     }
 }
 
@@ -86,14 +82,10 @@ pub(crate) struct SigningKey {
 impl SigningKey {
     fn new(private: &[u8], public: &[u8]) -> Result<Self, IssueError> {
         let import = |algorithm| {
-            EcdsaKeyPair::from_private_key_and_public_key(algorithm, private, public).map_err(|_| IssueError::Crypto {
-                doing: "importing a derived P-256 key",
-            })
+            EcdsaKeyPair::from_private_key_and_public_key(algorithm, private, public)
+                .map_err(|_| IssueError::Crypto { doing: "importing a derived P-256 key" })
         };
-        Ok(Self {
-            asn1: import(&ECDSA_P256_SHA256_ASN1_SIGNING)?,
-            fixed: import(&ECDSA_P256_SHA256_FIXED_SIGNING)?,
-        })
+        Ok(Self { asn1: import(&ECDSA_P256_SHA256_ASN1_SIGNING)?, fixed: import(&ECDSA_P256_SHA256_FIXED_SIGNING)? })
     }
 
     /// `x || y`, big-endian, without the leading 0x04 of the uncompressed form.
@@ -103,24 +95,17 @@ impl SigningKey {
 
     /// DER of the SubjectPublicKeyInfo (RFC 5280 4.1.2.7).
     pub(crate) fn public_key_info(&self) -> Result<PublicKeyX509Der<'static>, IssueError> {
-        self.asn1
-            .public_key()
-            .as_der()
-            .map_err(IssueError::crypto("encoding a public key"))
+        self.asn1.public_key().as_der().map_err(IssueError::crypto("encoding a public key"))
     }
 
     /// ECDSA-Sig-Value in DER, as certificates carry it (RFC 3279 2.2.3).
     pub(crate) fn sign_asn1(&self, message: &[u8]) -> Result<Signature, IssueError> {
-        self.asn1
-            .sign(&rand::SystemRandom::new(), message)
-            .map_err(IssueError::crypto("signing"))
+        self.asn1.sign(&rand::SystemRandom::new(), message).map_err(IssueError::crypto("signing"))
     }
 
     /// 64 bytes `r || s`, as quotes and collateral carry it.
     pub(crate) fn sign_fixed(&self, message: &[u8]) -> Result<Signature, IssueError> {
-        self.fixed
-            .sign(&rand::SystemRandom::new(), message)
-            .map_err(IssueError::crypto("signing"))
+        self.fixed.sign(&rand::SystemRandom::new(), message).map_err(IssueError::crypto("signing"))
     }
 }
 

@@ -80,18 +80,12 @@ impl Issuer<'_> {
         let public_key_info = spec.key.public_key_info()?;
         let (basic_constraints, usage, further) = match spec.role {
             Role::Ca { path_len } => (
-                BasicConstraints {
-                    ca: true,
-                    path_len_constraint: Some(path_len),
-                },
+                BasicConstraints { ca: true, path_len_constraint: Some(path_len) },
                 KeyUsages::KeyCertSign | KeyUsages::CRLSign,
                 Vec::new(),
             ),
             Role::Signer { further } => (
-                BasicConstraints {
-                    ca: false,
-                    path_len_constraint: None,
-                },
+                BasicConstraints { ca: false, path_len_constraint: None },
                 KeyUsages::DigitalSignature | KeyUsages::NonRepudiation,
                 further,
             ),
@@ -171,17 +165,14 @@ pub(crate) fn name(common_name: &str) -> Result<Name, IssueError> {
 
 /// `time` to the second as a date that prints in RFC 3339.
 pub(crate) fn date_time(time: UnixTime) -> Result<DateTime, IssueError> {
-    DateTime::from_unix_duration(Duration::from_secs(time.as_secs())).map_err(|_| IssueError::TimeOutOfRange {
-        seconds: time.as_secs(),
-    })
+    DateTime::from_unix_duration(Duration::from_secs(time.as_secs()))
+        .map_err(|_| IssueError::TimeOutOfRange { seconds: time.as_secs() })
 }
 
 /// PEM of a certificate (RFC 7468).
 pub(crate) fn certificate_pem(der: &[u8]) -> Result<String, IssueError> {
-    der::pem::encode_string("CERTIFICATE", der::pem::LineEnding::LF, der).map_err(|error| IssueError::Der {
-        what: "PEM",
-        source: error.into(),
-    })
+    der::pem::encode_string("CERTIFICATE", der::pem::LineEnding::LF, der)
+        .map_err(|error| IssueError::Der { what: "PEM", source: error.into() })
 }
 
 /// An extension whose type knows its OID.
@@ -200,15 +191,8 @@ pub(crate) fn raw_extension(
     critical: bool,
     value: &impl Encode,
 ) -> Result<Extension, IssueError> {
-    let value = value
-        .to_der()
-        .and_then(OctetString::new)
-        .map_err(IssueError::der(what))?;
-    Ok(Extension {
-        extn_id: oid,
-        critical,
-        extn_value: value,
-    })
+    let value = value.to_der().and_then(OctetString::new).map_err(IssueError::der(what))?;
+    Ok(Extension { extn_id: oid, critical, extn_value: value })
 }
 
 fn authority_key_id(issuer: &SigningKey) -> Result<Extension, IssueError> {
@@ -230,16 +214,11 @@ fn key_id(key: &SigningKey) -> Result<OctetString, IssueError> {
 
 fn algorithm() -> AlgorithmIdentifierOwned {
     // RFC 5758 3.2: the parameters are absent.
-    AlgorithmIdentifierOwned {
-        oid: ECDSA_WITH_SHA_256,
-        parameters: None,
-    }
+    AlgorithmIdentifierOwned { oid: ECDSA_WITH_SHA_256, parameters: None }
 }
 
 fn x509_time(time: UnixTime) -> Result<Time, IssueError> {
     UtcTime::from_unix_duration(Duration::from_secs(time.as_secs()))
         .map(Time::UtcTime)
-        .map_err(|_| IssueError::TimeOutOfRange {
-            seconds: time.as_secs(),
-        })
+        .map_err(|_| IssueError::TimeOutOfRange { seconds: time.as_secs() })
 }

@@ -10,9 +10,7 @@ fn check_refused(bend: impl FnOnce(&mut CollateralOptions), because: &str) {
     let mut options = CollateralOptions::default();
     bend(&mut options);
     let collateral = fixture.collateral(&options);
-    let refused = fixture
-        .verify(&fixture.quote(), &collateral, CREATED + DAY)
-        .map(|report| report.status);
+    let refused = fixture.verify(&fixture.quote(), &collateral, CREATED + DAY).map(|report| report.status);
     let refused = refused.expect_err(because);
     assert!(refused.contains(because), "expected `{because}`, got `{refused}`");
 }
@@ -33,9 +31,7 @@ fn every_status_and_advisory_reaches_the_verifier() {
             advisories: vec!["INTEL-SA-00615".to_owned()],
             ..CollateralOptions::default()
         };
-        let report = fixture
-            .verify(&fixture.quote(), &fixture.collateral(&options), CREATED)
-            .unwrap();
+        let report = fixture.verify(&fixture.quote(), &fixture.collateral(&options), CREATED).unwrap();
         assert_eq!(report.status, status);
         assert_eq!(report.advisory_ids, ["INTEL-SA-00615"]);
     }
@@ -49,19 +45,15 @@ fn the_quoting_enclaves_status_and_advisories_are_merged_by_the_verifier() {
         qe_advisories: vec!["INTEL-SA-00219".to_owned()],
         ..CollateralOptions::default()
     };
-    let report = fixture
-        .verify(&fixture.quote(), &fixture.collateral(&options), CREATED)
-        .unwrap();
+    let report = fixture.verify(&fixture.quote(), &fixture.collateral(&options), CREATED).unwrap();
     assert_eq!(report.status, "OutOfDate");
     assert_eq!(report.advisory_ids, ["INTEL-SA-00219"]);
 }
 
 #[test]
 fn revoked_and_unknown_statuses_are_refused() {
-    for (status, because) in [
-        ("Revoked", "TCB status is invalid: Revoked"),
-        ("Splendid", "unknown variant `Splendid`"),
-    ] {
+    for (status, because) in [("Revoked", "TCB status is invalid: Revoked"), ("Splendid", "unknown variant `Splendid`")]
+    {
         check_refused(|options| options.tcb_status = status.to_owned(), because);
     }
 }
@@ -90,22 +82,13 @@ fn each_tampered_item_is_refused() {
 
 #[test]
 fn tcb_info_signed_by_the_platform_key_is_refused() {
-    check_refused(
-        |options| options.tcb_info_signer = TcbInfoSigner::Pck,
-        "issued directly by the root",
-    );
+    check_refused(|options| options.tcb_info_signer = TcbInfoSigner::Pck, "issued directly by the root");
 }
 
 #[test]
 fn each_expired_or_early_item_is_refused_on_its_own() {
-    let past = Some(Dates {
-        issued: at(CREATED - 2 * DAY),
-        next_update: at(CREATED - DAY),
-    });
-    let future = Some(Dates {
-        issued: at(CREATED + 2 * DAY),
-        next_update: at(CREATED + 3 * DAY),
-    });
+    let past = Some(Dates { issued: at(CREATED - 2 * DAY), next_update: at(CREATED - DAY) });
+    let future = Some(Dates { issued: at(CREATED + 2 * DAY), next_update: at(CREATED + 3 * DAY) });
     for dates in [past, future] {
         check_refused(|options| options.tcb_info_dates = dates, "TCBInfo");
         check_refused(|options| options.qe_identity_dates = dates, "QE");
@@ -127,16 +110,10 @@ fn another_platforms_collateral_and_a_level_above_the_platform_are_refused() {
 fn collateral_is_due_again_after_30_days_but_never_after_the_root() {
     let fixture = fixture();
     let due = |issued: u64| {
-        let collateral = fixture
-            .root
-            .collateral(at(issued), &CollateralOptions::default())
-            .unwrap();
+        let collateral = fixture.root.collateral(at(issued), &CollateralOptions::default()).unwrap();
         let collateral: serde_json::Value = serde_json::from_str(&collateral).unwrap();
         let info: serde_json::Value = serde_json::from_str(collateral["tcb_info"].as_str().unwrap()).unwrap();
-        (
-            info["issueDate"].as_str().unwrap().to_owned(),
-            info["nextUpdate"].as_str().unwrap().to_owned(),
-        )
+        (info["issueDate"].as_str().unwrap().to_owned(), info["nextUpdate"].as_str().unwrap().to_owned())
     };
     let root_ends = "2026-12-23T00:00:00Z".to_owned();
     assert_eq!(due(CREATED), ("2026-11-23T00:00:00Z".to_owned(), root_ends.clone()));
@@ -156,13 +133,7 @@ fn identity_fields_that_a_strict_verifier_checks_can_be_set() {
     let collateral: serde_json::Value = serde_json::from_str(&fixture.collateral(&options)).unwrap();
     let info: serde_json::Value = serde_json::from_str(collateral["tcb_info"].as_str().unwrap()).unwrap();
     assert_eq!(
-        (
-            &info["pceId"],
-            &info["tcbType"],
-            &info["version"],
-            &info["tcbEvaluationDataNumber"],
-            &info["fmspc"]
-        ),
+        (&info["pceId"], &info["tcbType"], &info["version"], &info["tcbEvaluationDataNumber"], &info["fmspc"]),
         (&"0001".into(), &1.into(), &9.into(), &17.into(), &"FF5357544545".into())
     );
 }
@@ -177,22 +148,9 @@ fn the_bundle_has_the_documented_name_and_is_replaced_whole() {
     let first = std::fs::read_to_string(&path).unwrap();
     fixture.verify(&fixture.quote(), &first, CREATED).unwrap();
 
-    let path = export(&CollateralOptions {
-        tcb_status: "OutOfDate".to_owned(),
-        ..CollateralOptions::default()
-    });
+    let path = export(&CollateralOptions { tcb_status: "OutOfDate".to_owned(), ..CollateralOptions::default() });
     let second = std::fs::read_to_string(&path).unwrap();
-    assert_eq!(
-        fixture.verify(&fixture.quote(), &second, CREATED).unwrap().status,
-        "OutOfDate"
-    );
-    let names: Vec<_> = std::fs::read_dir(bundle.join("dcap"))
-        .unwrap()
-        .map(|e| e.unwrap().file_name())
-        .collect();
-    assert_eq!(
-        names,
-        ["sgx-FF5357544545-platform.json"],
-        "no temporary file is left behind"
-    );
+    assert_eq!(fixture.verify(&fixture.quote(), &second, CREATED).unwrap().status, "OutOfDate");
+    let names: Vec<_> = std::fs::read_dir(bundle.join("dcap")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["sgx-FF5357544545-platform.json"], "no temporary file is left behind");
 }

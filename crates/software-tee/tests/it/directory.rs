@@ -31,15 +31,8 @@ fn the_certificate_files_are_what_the_root_says_it_is() {
     let fixture = fixture();
     let dir = fixture.directory.path().join("root");
     assert_eq!(fs::read(dir.join(ROOT_DER_FILE)).unwrap(), fixture.root.root_der());
-    assert_eq!(
-        fs::read_to_string(dir.join(ROOT_PEM_FILE)).unwrap(),
-        fixture.root.root_pem()
-    );
-    assert!(
-        fixture.root.subject().contains("NOT HARDWARE"),
-        "{}",
-        fixture.root.subject()
-    );
+    assert_eq!(fs::read_to_string(dir.join(ROOT_PEM_FILE)).unwrap(), fixture.root.root_pem());
+    assert!(fixture.root.subject().contains("NOT HARDWARE"), "{}", fixture.root.subject());
 }
 
 #[test]
@@ -61,23 +54,14 @@ fn two_roots_differ_in_key_name_and_evidence() {
 
 #[test]
 fn processes_that_open_the_same_directory_have_the_same_root() {
-    let fixture = fixture_with(RootOptions {
-        pck_ca: PckCa::Processor,
-        ..RootOptions::default()
-    });
+    let fixture = fixture_with(RootOptions { pck_ca: PckCa::Processor, ..RootOptions::default() });
     let opened = DevelopmentRoot::open(&fixture.directory.path().join("root"), at(CREATED + DAY)).unwrap();
     assert_eq!(opened.root_der(), fixture.root.root_der());
     assert_eq!(opened.pck_ca(), PckCa::Processor);
     assert_eq!(opened.quote_len(), fixture.root.quote_len());
     // One makes the quote, the other one the collateral.
     let quote = opened.quote(&IDENTITY, &REPORT_DATA).unwrap();
-    fixture
-        .verify(
-            &quote,
-            &fixture.collateral(&CollateralOptions::default()),
-            CREATED + DAY,
-        )
-        .unwrap();
+    fixture.verify(&quote, &fixture.collateral(&CollateralOptions::default()), CREATED + DAY).unwrap();
 }
 
 #[test]
@@ -99,10 +83,7 @@ fn a_root_lives_at_most_30_days_and_is_refused_with_a_hint_afterwards() {
         let refused = DevelopmentRoot::create(
             &fixture.directory.path().join("long"),
             at(CREATED),
-            RootOptions {
-                lifetime,
-                ..RootOptions::default()
-            },
+            RootOptions { lifetime, ..RootOptions::default() },
         );
         assert!(matches!(refused, Err(RootError::Lifetime { .. })), "{lifetime:?}");
     }
@@ -139,11 +120,7 @@ fn of_several_creators_exactly_one_succeeds() {
                 })
             })
             .collect();
-        creators
-            .into_iter()
-            .map(|creator| creator.join().unwrap())
-            .filter(|ok| *ok)
-            .count()
+        creators.into_iter().map(|creator| creator.join().unwrap()).filter(|ok| *ok).count()
     });
     assert_eq!(created, 1);
     DevelopmentRoot::open(directory.path(), at(CREATED)).unwrap();
@@ -155,10 +132,7 @@ fn a_seed_that_others_can_read_is_refused() {
     let dir = fixture.directory.path().join("root");
     fs::set_permissions(dir.join(SEED_FILE), fs::Permissions::from_mode(0o640)).unwrap();
     let refused = DevelopmentRoot::open(&dir, at(CREATED)).unwrap_err();
-    assert!(
-        refused.to_string().ends_with("expected mode 0600, got 0640"),
-        "{refused}"
-    );
+    assert!(refused.to_string().ends_with("expected mode 0600, got 0640"), "{refused}");
 }
 
 #[test]
@@ -174,22 +148,13 @@ fn missing_truncated_and_foreign_files_are_told_apart() {
         let open = || DevelopmentRoot::open(&dir, at(CREATED)).unwrap_err();
 
         fs::copy(other.directory.path().join("root").join(name), &path).unwrap();
-        assert!(
-            matches!(open(), RootError::ForeignCertificate { path: p } if p == path),
-            "{name}"
-        );
+        assert!(matches!(open(), RootError::ForeignCertificate { path: p } if p == path), "{name}");
         fs::write(&path, "rubbish").unwrap();
-        assert!(
-            matches!(open(), RootError::Certificate { path: p, .. } if p == path),
-            "{name}"
-        );
+        assert!(matches!(open(), RootError::Certificate { path: p, .. } if p == path), "{name}");
         fs::write(&path, vec![b'x'; 17 * 1024]).unwrap();
         assert!(matches!(open(), RootError::Io { path: p, .. } if p == path), "{name}");
         fs::remove_file(&path).unwrap();
-        assert!(
-            matches!(open(), RootError::Incomplete { path: p } if p == path),
-            "{name}"
-        );
+        assert!(matches!(open(), RootError::Incomplete { path: p } if p == path), "{name}");
     }
 
     let fixture = fixture();

@@ -1,9 +1,6 @@
 //! The software TEE from outside: an independent verifier, OpenSSL, and the file system.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a failing unwrap is a failing test, in shared fixtures too"
-)]
+#![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test, in shared fixtures too")]
 
 mod collateral;
 mod directory;
@@ -11,3 +8,4 @@ mod keys;
 mod openssl;
 mod quote;
 mod support;
+mod verifier;

@@ -21,10 +21,7 @@ fn openssl(arguments: &[&str], input: &[u8]) -> String {
         .expect("this test needs the openssl program");
     child.stdin.take().unwrap().write_all(input).unwrap();
     let output = child.wait_with_output().unwrap();
-    let (stdout, stderr) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "openssl {arguments:?}: {stdout}{stderr}");
     stdout.into_owned()
 }
@@ -40,20 +37,7 @@ fn openssl_verifies_both_chains_strictly() {
     let now = CREATED.to_string();
     for chain in [PCK_CHAIN_FILE, TCB_SIGNING_CHAIN_FILE] {
         let (root, chain) = (path(&dir, ROOT_PEM_FILE), path(&dir, chain));
-        openssl(
-            &[
-                "verify",
-                "-x509_strict",
-                "-attime",
-                &now,
-                "-CAfile",
-                &root,
-                "-untrusted",
-                &chain,
-                &chain,
-            ],
-            b"",
-        );
+        openssl(&["verify", "-x509_strict", "-attime", &now, "-CAfile", &root, "-untrusted", &chain, &chain], b"");
     }
 }
 
@@ -95,12 +79,9 @@ fn root_and_leaf_have_the_fields_of_their_roles() {
     }
     // OpenSSL reads the first certificate, which is the leaf.
     let leaf = openssl(&["x509", "-noout", "-text"], fixture.root.pck_chain().as_bytes());
-    for field in [
-        "CA:FALSE",
-        "Digital Signature, Non Repudiation",
-        "1.2.840.113741.1.13.1",
-        "Software TEE PCK Platform CA",
-    ] {
+    for field in
+        ["CA:FALSE", "Digital Signature, Non Repudiation", "1.2.840.113741.1.13.1", "Software TEE PCK Platform CA"]
+    {
         assert!(leaf.contains(field), "{field} is missing in\n{leaf}");
     }
     assert!(!leaf.contains("Extended Key Usage"), "{leaf}");

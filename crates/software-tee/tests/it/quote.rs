@@ -7,10 +7,7 @@ use crate::support::{CREATED, IDENTITY, REPORT_DATA, fixture, fixture_with, veri
 #[test]
 fn an_independent_verifier_accepts_the_quote_under_this_root_and_reads_what_was_put_in() {
     for pck_ca in [PckCa::Platform, PckCa::Processor] {
-        let fixture = fixture_with(RootOptions {
-            pck_ca,
-            ..RootOptions::default()
-        });
+        let fixture = fixture_with(RootOptions { pck_ca, ..RootOptions::default() });
         let collateral = fixture.collateral(&CollateralOptions::default());
         let report = fixture.verify(&fixture.quote(), &collateral, CREATED).unwrap();
         assert_eq!(report.status, "UpToDate");
@@ -40,10 +37,7 @@ fn the_quote_is_refused_under_intels_root_and_under_another_development_root() {
 #[test]
 fn a_debug_enclave_is_quoted_as_one() {
     let fixture = fixture();
-    let identity = EnclaveIdentity {
-        debug: true,
-        ..IDENTITY
-    };
+    let identity = EnclaveIdentity { debug: true, ..IDENTITY };
     let quote = fixture.root.quote(&identity, &REPORT_DATA).unwrap();
     let refused = fixture
         .verify(&quote, &fixture.collateral(&CollateralOptions::default()), CREATED)
@@ -86,11 +80,7 @@ fn a_quote_has_the_layout_of_a_dcap_quote_version_3() {
 #[test]
 fn debug_changes_exactly_the_debug_flag_of_the_report_body() {
     let body = IDENTITY.report_body(&REPORT_DATA);
-    let debug = EnclaveIdentity {
-        debug: true,
-        ..IDENTITY
-    }
-    .report_body(&REPORT_DATA);
+    let debug = EnclaveIdentity { debug: true, ..IDENTITY }.report_body(&REPORT_DATA);
     let different: Vec<_> = (0..body.len()).filter(|&i| body[i] != debug[i]).collect();
     assert_eq!((different, body[48], debug[48]), (vec![48], 0x05, 0x07));
 }
@@ -105,9 +95,6 @@ fn a_single_changed_byte_outside_the_pem_armour_is_refused() {
         // QE SVN, PCE SVN and user data are signed, so every header byte counts too.
         let mut changed = quote.clone();
         changed[offset] ^= 0x10;
-        assert!(
-            fixture.verify(&changed, &collateral, CREATED).is_err(),
-            "byte {offset} was changed unnoticed"
-        );
+        assert!(fixture.verify(&changed, &collateral, CREATED).is_err(), "byte {offset} was changed unnoticed");
     }
 }

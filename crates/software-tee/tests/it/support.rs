@@ -11,13 +11,8 @@ use rustls_pki_types::UnixTime;
 pub(crate) const CREATED: u64 = 1_795_392_000;
 pub(crate) const DAY: u64 = 24 * 60 * 60;
 
-pub(crate) const IDENTITY: EnclaveIdentity = EnclaveIdentity {
-    mr_enclave: [0xAA; 32],
-    mr_signer: [0xBB; 32],
-    isv_prod_id: 7,
-    isv_svn: 3,
-    debug: false,
-};
+pub(crate) const IDENTITY: EnclaveIdentity =
+    EnclaveIdentity { mr_enclave: [0xAA; 32], mr_signer: [0xBB; 32], isv_prod_id: 7, isv_svn: 3, debug: false };
 
 pub(crate) const REPORT_DATA: [u8; 64] = {
     let mut data = [0; 64];
@@ -68,7 +63,5 @@ pub(crate) fn verify_under(
     now: u64,
 ) -> Result<VerifiedReport, String> {
     let collateral: QuoteCollateralV3 = serde_json::from_str(collateral).map_err(|error| error.to_string())?;
-    QuoteVerifier::new(root_der.to_vec())
-        .verify(quote, &collateral, now)
-        .map_err(|error| format!("{error:#}"))
+    QuoteVerifier::new(root_der.to_vec()).verify(quote, &collateral, now).map_err(|error| format!("{error:#}"))
 }
