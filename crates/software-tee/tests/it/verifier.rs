@@ -1,8 +1,8 @@
 //! The product's own verifier: the same code for a development root and for hardware, and each refusal for its reason.
 
 use marblerun_attestation::{
-    AdmitError, Claims, Collateral, ErrorClass, Package, Quote, ReportData, TcbStatus, TrustClass, TrustRoots,
-    VerifiedReport, admit, verify,
+    AdmitError, Claims, Collateral, CollateralFloor, ErrorClass, Package, Quote, ReportData, TcbStatus, TrustClass,
+    TrustRoots, VerifiedReport, admit, verify,
 };
 use marblerun_software_tee::{
     CollateralOptions, Dates, DevelopmentRoot, EnclaveIdentity, PckCa, Revoked, RootOptions, Tamper, TcbInfoSigner,
@@ -205,4 +205,18 @@ fn package(debug: bool) -> Package {
         security_version: Some(IDENTITY.isv_svn.into()),
         ..Package::default()
     }
+}
+
+#[test]
+fn valid_collateral_with_a_lower_evaluation_number_is_refused_once_a_higher_one_was_seen() {
+    let fixture = fixture();
+    let trusted = |evaluation_number| {
+        let text = fixture.collateral(&CollateralOptions { evaluation_number, ..CollateralOptions::default() });
+        Collateral::parse(text.as_bytes()).unwrap().verify(&roots(&fixture.root), at(CREATED)).unwrap()
+    };
+    let mut floor = CollateralFloor::default();
+    floor.check(&trusted(17)).unwrap();
+    assert!(floor.observe(&trusted(18)));
+    floor.check(&trusted(18)).unwrap();
+    assert_eq!(floor.check(&trusted(17)).unwrap_err().class(), ErrorClass::CollateralRollback);
 }
