@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows a transport: handlers and clients give and take bytes.
 
+/// Messages of the Marble API, generated from `proto/coordinator.proto`.
 #[rustfmt::skip] // generated files stay as the generator writes them
 #[path = "generated/rpc.rs"]
 pub mod rpc;

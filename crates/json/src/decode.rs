@@ -46,9 +46,7 @@ pub fn decode_whole<T: Decode + Default>(text: &[u8], max_bytes: usize) -> Resul
     let end = check_first(text, max_bytes)?;
     if let Some(extra) = text[end..].iter().position(|byte| !is_space(*byte)) {
         let offset = end + extra;
-        let kind = DecodeErrorKind::Trailing {
-            got: describe(text, offset),
-        };
+        let kind = DecodeErrorKind::Trailing { got: describe(text, offset) };
         return Err(DecodeError::at(kind, Place::top(), text, offset));
     }
     decode_checked(text)
@@ -66,22 +64,14 @@ pub fn decode_first<T: Decode + Default>(text: &[u8], max_bytes: usize) -> Resul
 
 fn check_first(text: &[u8], max_bytes: usize) -> Result<usize, DecodeError> {
     if text.len() > max_bytes {
-        let kind = DecodeErrorKind::TooLarge {
-            max_bytes,
-            got_bytes: text.len(),
-        };
+        let kind = DecodeErrorKind::TooLarge { max_bytes, got_bytes: text.len() };
         return Err(DecodeError::at(kind, Place::top(), text, 0));
     }
     scan_value(text).map_err(|error| DecodeError::at(error.kind, Place::top(), text, error.offset))
 }
 
 fn decode_checked<T: Decode + Default>(text: &[u8]) -> Result<(T, Notes), DecodeError> {
-    let mut decoder = Decoder {
-        text,
-        offset: 0,
-        path: Vec::new(),
-        notes: Notes::default(),
-    };
+    let mut decoder = Decoder { text, offset: 0, path: Vec::new(), notes: Notes::default() };
     let mut value = T::default();
     value.decode(&mut decoder)?;
     Ok((value, decoder.notes))
@@ -248,11 +238,7 @@ impl<'text> Decoder<'text> {
     /// Says `expected` and the value's kind.
     pub fn expect(&mut self, kind: ValueKind, expected: &'static str) -> Result<(), DecodeError> {
         let got = self.kind();
-        if got == kind {
-            Ok(())
-        } else {
-            Err(self.error(DecodeErrorKind::Type { expected, got }))
-        }
+        if got == kind { Ok(()) } else { Err(self.error(DecodeErrorKind::Type { expected, got })) }
     }
 
     /// An error at the member and the position where the decoder stands.

@@ -4,6 +4,8 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::RawJson;
+
 /// A value that can be written as JSON, byte for byte as Go's `encoding/json` writes it.
 pub trait Encode {
     /// Appends the value to `out`.
@@ -193,5 +195,16 @@ impl<T: Encode> Encode for BTreeMap<String, T> {
             object = object.member(key, value);
         }
         object.finish();
+    }
+}
+
+/// Written as it is; `null` if it is empty. It must be well-formed JSON.
+impl Encode for RawJson {
+    fn encode(&self, out: &mut String) {
+        if self.0.is_empty() {
+            out.push_str("null");
+        } else {
+            out.push_str(&String::from_utf8_lossy(&self.0));
+        }
     }
 }

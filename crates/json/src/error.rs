@@ -127,10 +127,7 @@ impl DecodeError {
     /// Wraps a cause with its member and its offset in `text`.
     pub(crate) fn at(kind: DecodeErrorKind, place: Place, text: &[u8], offset: usize) -> Self {
         let before = text.get(..offset).unwrap_or(text);
-        let line_start = before
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |newline| newline + 1);
+        let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
         Self {
             kind: Box::new(kind),
             place,
@@ -185,10 +182,9 @@ impl DecodeError {
                 Some("save the file as UTF-8 without byte order mark")
             }
             DecodeErrorKind::Syntax { got, .. } if got == "'/'" || got == "'#'" => Some("JSON has no comments"),
-            DecodeErrorKind::Type {
-                expected: "a string",
-                got: ValueKind::Number,
-            } => Some("put the value in quotes; YAML reads digits without quotes as a number"),
+            DecodeErrorKind::Type { expected: "a string", got: ValueKind::Number } => {
+                Some("put the value in quotes; YAML reads digits without quotes as a number")
+            }
             DecodeErrorKind::Base64 => Some("the alphabet is A-Z a-z 0-9 + /, the padding =, without blanks"),
             _ => None,
         }

@@ -44,9 +44,7 @@ impl Place {
     pub(crate) fn push_key(&mut self, key: &str) {
         let plain = !key.is_empty()
             && key.len() <= Self::MAX_KEY_CHARS
-            && key
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+            && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
         if plain {
             if !self.0.is_empty() {
                 self.0.push('.');
@@ -81,10 +79,7 @@ mod tests {
     fn places_read_like_paths_and_quote_unusual_keys() {
         let marble = Place::top().member("Marbles").member("web");
         assert_eq!(marble.member("TLS").index(0).to_string(), "Marbles.web.TLS[0]");
-        assert_eq!(
-            marble.member("/etc/x.conf").to_string(),
-            r#"Marbles.web["/etc/x.conf"]"#
-        );
+        assert_eq!(marble.member("/etc/x.conf").to_string(), r#"Marbles.web["/etc/x.conf"]"#);
         assert_eq!(Place::top().member("").to_string(), r#"[""]"#);
         assert_eq!(Place::top().to_string(), "document");
     }

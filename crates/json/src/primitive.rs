@@ -56,13 +56,7 @@ macro_rules! decode_integer {
                         got.truncate(MAX_SHOWN_DIGITS);
                         got.push('…');
                     }
-                    decoder.error_at(
-                        DecodeErrorKind::Range {
-                            expected: $expected,
-                            got,
-                        },
-                        offset,
-                    )
+                    decoder.error_at(DecodeErrorKind::Range { expected: $expected, got }, offset)
                 })?;
                 Ok(())
             }
@@ -136,10 +130,8 @@ impl Decode for Vec<u8> {
                 }
                 let literal = decoder.number("an integer from 0 to 255")?;
                 let byte = literal.parse().map_err(|_| {
-                    let kind = DecodeErrorKind::Range {
-                        expected: "an integer from 0 to 255",
-                        got: "another number".into(),
-                    };
+                    let kind =
+                        DecodeErrorKind::Range { expected: "an integer from 0 to 255", got: "another number".into() };
                     decoder.error_at(kind, offset)
                 })?;
                 self.push(byte);

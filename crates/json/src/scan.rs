@@ -30,18 +30,12 @@ pub(crate) fn scan_value(text: &[u8]) -> Result<usize, ScanError> {
         match scanner.peek() {
             Some(bracket @ (b'{' | b'[')) => {
                 if open.len() == MAX_DEPTH {
-                    return Err(ScanError {
-                        kind: DecodeErrorKind::Depth,
-                        offset: scanner.offset,
-                    });
+                    return Err(ScanError { kind: DecodeErrorKind::Depth, offset: scanner.offset });
                 }
                 scanner.offset += 1;
                 scanner.skip_space();
-                let (container, close) = if bracket == b'{' {
-                    (Container::Object, b'}')
-                } else {
-                    (Container::Array, b']')
-                };
+                let (container, close) =
+                    if bracket == b'{' { (Container::Object, b'}') } else { (Container::Array, b']') };
                 if scanner.peek() != Some(close) {
                     open.push(container);
                     if container == Container::Object {
@@ -126,10 +120,7 @@ impl Scanner<'_> {
 
     fn unexpected(&self, expected: &'static str) -> ScanError {
         let got = describe(self.text, self.offset);
-        ScanError {
-            kind: DecodeErrorKind::Syntax { expected, got },
-            offset: self.offset,
-        }
+        ScanError { kind: DecodeErrorKind::Syntax { expected, got }, offset: self.offset }
     }
 
     /// A member name and its colon.

@@ -18,10 +18,7 @@ const GO_BASE64: GeneralPurpose = GeneralPurpose::new(
 /// `None` if the text is anything else: blanks, missing padding, the URL alphabet.
 pub fn decode_base64(text: &str) -> Option<Vec<u8>> {
     if text.bytes().any(|byte| matches!(byte, b'\r' | b'\n')) {
-        let joined: String = text
-            .chars()
-            .filter(|character| !matches!(character, '\r' | '\n'))
-            .collect();
+        let joined: String = text.chars().filter(|character| !matches!(character, '\r' | '\n')).collect();
         return GO_BASE64.decode(joined).ok();
     }
     GO_BASE64.decode(text).ok()

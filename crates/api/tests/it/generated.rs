@@ -30,9 +30,5 @@ fn generated_messages_match_the_definition() {
         return;
     }
     let committed = std::fs::read_to_string(&path).unwrap();
-    assert!(
-        committed == expected,
-        "{} is out of date: run `cargo xtask generate`",
-        path.display()
-    );
+    assert!(committed == expected, "{} is out of date: run `cargo xtask generate`", path.display());
 }

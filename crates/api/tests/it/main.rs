@@ -1,3 +1,4 @@
 //! Tests through the public API.
 
 mod generated;
+mod oracle;

@@ -1,0 +1,181 @@
+use std::collections::BTreeMap;
+
+use marblerun_json::decode_object;
+
+use crate::rest::envelope::{success, success_of, success_without_data};
+
+/// Answer of POST update.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpdateAnswer {
+    /// How many users must still agree; 0: the update is in force.
+    pub missing_acknowledgments: u64,
+    /// Who may still agree; `None` when the update is in force.
+    pub missing_users: Option<Vec<String>>,
+    /// New recovery secrets, if the update is in force and changed the recovery configuration.
+    pub recovery_secrets: Option<BTreeMap<String, Vec<u8>>>,
+}
+
+decode_object!(UpdateAnswer {
+    "missingAcknowledgments" => missing_acknowledgments,
+    "missingUsers" => missing_users,
+    "recoverySecrets" => recovery_secrets,
+});
+
+impl UpdateAnswer {
+    /// The body in version 1, which tells nothing.
+    pub fn to_v1(&self) -> String {
+        success_without_data()
+    }
+
+    /// The body in version 2.
+    pub fn to_v2(&self) -> String {
+        success_of(|object| {
+            object
+                .member("missingAcknowledgments", &self.missing_acknowledgments)
+                .member("missingUsers", &self.missing_users)
+                .optional("recoverySecrets", self.recovery_secrets.as_ref())
+        })
+    }
+}
+
+/// Answer of POST update-manifest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AcknowledgeAnswer {
+    /// What is still missing, in words.
+    pub message: String,
+    /// Who may still agree; `None` when the update is in force.
+    pub missing_users: Option<Vec<String>>,
+    /// How many users must still agree; 0: the update is in force.
+    pub missing_acknowledgments: u64,
+    /// New recovery secrets, if the update is in force and changed the recovery configuration.
+    pub recovery_secrets: Option<BTreeMap<String, Vec<u8>>>,
+}
+
+decode_object!(AcknowledgeAnswer {
+    "message" => message,
+    "missingUsers" => missing_users,
+    "missingAcknowledgments" => missing_acknowledgments,
+    "recoverySecrets" => recovery_secrets,
+});
+
+impl AcknowledgeAnswer {
+    /// The body in version 1: the words up to the list of users, which clients parse.
+    pub fn to_v1(&self) -> String {
+        let words = match self.missing_acknowledgments {
+            0 => "All users have acknowledged the update manifest. Update successfully applied".to_owned(),
+            missing => missing_words(missing),
+        };
+        success(&words)
+    }
+
+    /// The body in version 2.
+    pub fn to_v2(&self) -> String {
+        success_of(|object| {
+            object
+                .member("message", &self.message)
+                .member("missingUsers", &self.missing_users)
+                .member("missingAcknowledgments", &self.missing_acknowledgments)
+                .optional("recoverySecrets", self.recovery_secrets.as_ref())
+        })
+    }
+}
+
+fn missing_words(missing: u64) -> String {
+    match missing {
+        1 => "1 user still needs to acknowledge the update manifest".to_owned(),
+        _ => format!("{missing} users still need to acknowledge the update manifest"),
+    }
+}
+
+/// Answer of GET update-manifest, the same in both versions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PendingUpdateAnswer {
+    /// The manifest that waits, byte for byte.
+    pub manifest: Vec<u8>,
+    /// What is still missing, in words.
+    pub message: String,
+    /// Who may still agree.
+    pub missing_users: Option<Vec<String>>,
+}
+
+decode_object!(PendingUpdateAnswer {
+    "manifest" => manifest,
+    "message" => message,
+    "missingUsers" => missing_users,
+});
+
+impl PendingUpdateAnswer {
+    /// The answer for a waiting manifest, with the usual words.
+    pub fn new(manifest: Vec<u8>, missing_acknowledgments: u64, missing_users: Option<Vec<String>>) -> Self {
+        Self { manifest, message: missing_words(missing_acknowledgments), missing_users }
+    }
+
+    /// The body.
+    pub fn to_body(&self) -> String {
+        success_of(|object| {
+            object
+                .member("manifest", &self.manifest)
+                .member("message", &self.message)
+                .member("missingUsers", &self.missing_users)
+        })
+    }
+}
+
+/// Answer of GET update: the update log, one JSON text per line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpdateLogAnswer {
+    /// The lines, without line feeds.
+    pub update_log: Vec<String>,
+}
+
+decode_object!(UpdateLogAnswer { "updateLog" => update_log });
+
+impl UpdateLogAnswer {
+    /// The body in version 1: one string, each line with its line feed.
+    pub fn to_v1(&self) -> String {
+        let text: String = self.update_log.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+        success(&text)
+    }
+
+    /// The body in version 2.
+    pub fn to_v2(&self) -> String {
+        success_of(|object| object.member("updateLog", &self.update_log))
+    }
+}
+
+/// Answer of POST update-cancel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MessageAnswer {
+    /// What was done.
+    pub message: String,
+}
+
+decode_object!(MessageAnswer { "message" => message });
+
+impl MessageAnswer {
+    /// The body in version 1: the text alone.
+    pub fn to_v1(&self) -> String {
+        success(&self.message)
+    }
+
+    /// The body in version 2.
+    pub fn to_v2(&self) -> String {
+        success_of(|object| object.member("message", &self.message))
+    }
+}
+
+/// Answer of POST monotonic-counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CounterAnswer {
+    /// The counter's value before the request.
+    pub value: u64,
+}
+
+decode_object!(CounterAnswer { "value" => value });
+
+impl CounterAnswer {
+    /// The body in version 2.
+    pub fn to_v2(&self) -> String {
+        success_of(|object| object.member("value", &self.value))
+    }
+}
