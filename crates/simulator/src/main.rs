@@ -1,3 +1,5 @@
 //! marble-sim: runs unmodified programs on plain Linux so that they see Occlum.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    marblerun_simulator::cli::main()
+}

@@ -1,0 +1,41 @@
+//! marble-sim: runs unmodified programs on plain Linux so that they see Occlum.
+//!
+//! **A test tool, not a security boundary.** A seccomp filter hands the few system calls that Occlum answers differently
+//! to one supervisor thread; all others run at full speed in the kernel:
+//!
+//! ```text
+//! marble-sim ── supervisor: uname, execve, ioctls of /dev/sgx ── software TEE: quotes, reports, seal keys
+//!  └─ first process of the namespaces: private root, collects what ends
+//!      └─ the program, under the filter
+//! ```
+//!
+//! | Rule of Occlum | Where |
+//! |---|---|
+//! | `Occlum.json` | [`occlum_json`] |
+//! | entry points, environment | [`start`] |
+//! | program loader: ELF, scripts, argument area | [`elf`], [`exec_rules`] |
+//! | system calls that are refused | [`filter`] |
+//! | `/dev/sgx` | [`device`] |
+//! | file system | [`root_fs`] |
+//! | MRENCLAVE, MRSIGNER | [`measurement`] |
+//! | exit codes | [`outcome`] |
+//!
+//! Not reproduced: the shared address space, the cost of enclave transitions, emulated CPUID and RDTSC, Occlum's libc
+//! (the host's is used unless the image brings its own loader), limits of memory and threads.
+
+pub mod child;
+pub mod cli;
+pub mod device;
+pub mod elf;
+pub mod exec_rules;
+pub mod filter;
+pub mod image;
+pub mod instance;
+pub mod isolation;
+pub mod measurement;
+pub mod occlum_json;
+pub mod outcome;
+pub mod root_fs;
+pub mod run;
+pub mod start;
+pub mod supervisor;

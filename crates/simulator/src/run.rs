@@ -1,0 +1,144 @@
+//! `marble-sim run`: one start of a program in a simulated instance.
+
+use std::ffi::CString;
+use std::fs::{self, File, TryLockError};
+use std::path::Path;
+
+use marblerun_linux::process::{self, Fork, Signals};
+use marblerun_linux::{fd, seccomp};
+use marblerun_software_tee::{DevelopmentRoot, EnclaveIdentity};
+
+use crate::child::{self, Program};
+use crate::device::{Device, Quoting};
+use crate::filter::{self, Mode};
+use crate::instance::Instance;
+use crate::isolation::Isolation;
+use crate::outcome::{Failure, Outcome};
+use crate::root_fs::RootPlan;
+use crate::start;
+use crate::supervisor::{self, RunEnd, STOPPING_SIGNALS, Supervisor, chain, say};
+
+/// Signal that tells of a child's end.
+const SIGCHLD: i32 = 17;
+
+/// What to run.
+#[derive(Debug)]
+pub struct Run {
+    /// The instance.
+    pub instance: Instance,
+    /// Its measurement.
+    pub identity: EnclaveIdentity,
+    /// Opens the development root: once for each way of isolation that is tried.
+    pub root: DevelopmentRoot,
+    /// How closely Occlum is kept.
+    pub mode: Mode,
+    /// Which quotes there are.
+    pub quoting: Quoting,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+}
+
+/// Runs the program to its end. Everything worth saying goes to stderr, one line each.
+///
+/// The calling process must have one thread.
+pub fn run(run: Run) -> Outcome {
+    say(format_args!("SIMULATION of Occlum, no protection: this machine's users can read and change everything in it"));
+    let EnclaveIdentity { mr_enclave, mr_signer, isv_prod_id, isv_svn, debug } = run.identity;
+    say(format_args!(
+        "MRENCLAVE {} MRSIGNER {} product {isv_prod_id} version {isv_svn}{}",
+        hex::encode(mr_enclave),
+        hex::encode(mr_signer),
+        if debug { " debug" } else { "" }
+    ));
+    start(run).unwrap_or_else(|(failure, text)| {
+        say(format_args!("error: {text}"));
+        failure
+    })
+}
+
+fn start(run: Run) -> Result<Outcome, (Outcome, String)> {
+    let config = run.instance.config();
+    let path = run.command.first().map(String::as_str).unwrap_or_default().to_owned();
+    start::check_entry_point(config, &path).map_err(|error| (Outcome::NotStarted, error.to_string()))?;
+    let environment = start::merge_environment(&config.env, std::env::vars_os())
+        .map_err(|error| (Outcome::Failed(Failure::Configuration), error.to_string()))?;
+    let c_string = |text: &str| {
+        CString::new(text).map_err(|_| (Outcome::NotStarted, format!("argument {text:?}: expected text without NUL")))
+    };
+    let c_strings = |list: &[String]| list.iter().map(|text| c_string(text)).collect::<Result<Vec<_>, _>>();
+
+    let system = |what: &'static str| {
+        move |error: std::io::Error| (Outcome::Failed(Failure::System), format!("cannot {what}: {error}"))
+    };
+    seccomp::check_available().map_err(system("use seccomp user notification (needs Linux 5.0)"))?;
+    let plan = RootPlan::new(&run.instance, false);
+    plan.prepare().map_err(|error| (Outcome::Failed(Failure::Configuration), format!("cannot {}", chain(&error))))?;
+    let _lock = if plan.temporary { None } else { Some(lock(&run.instance)?) };
+
+    let mut program = Program {
+        root: plan,
+        isolation: Isolation::Namespaces,
+        user: process::effective_user(),
+        filter: filter::program(run.mode),
+        path: c_string(&path)?,
+        arguments: c_strings(&run.command)?,
+        environment: c_strings(&environment)?,
+        stack_bytes: config.process.default_stack_size.0,
+    };
+    let mut signals = STOPPING_SIGNALS.to_vec();
+    signals.push(SIGCHLD);
+    let signals = Signals::block(&signals).map_err(system("block signals"))?;
+    let host_name = fs::read_to_string("/etc/hostname").ok();
+    let device = Device::new(run.root, run.identity, run.quoting, config.feature.enable_edmm);
+    let supervisor = Supervisor::new(device, run.mode, host_name.as_deref(), &path);
+
+    let mut reasons = Vec::new();
+    for isolation in Isolation::candidates(program.user.0).iter().copied() {
+        program.isolation = isolation;
+        program.root.in_user_namespace = isolation.has_user_namespace();
+        let (ours, theirs) = fd::packet_pair().map_err(system("make a socket"))?;
+        let child = match isolation.fork() {
+            Ok(Fork::Child) => {
+                drop(ours);
+                child::run(&program, theirs)
+            }
+            Ok(Fork::Parent(child)) => child,
+            Err(error) => {
+                reasons.push(format!("{}: {error}", isolation.name()));
+                continue;
+            }
+        };
+        drop(theirs);
+        let end = supervisor.run(child, ours, &signals, isolation.name());
+        program.root.release();
+        match end.map_err(system("supervise the program"))? {
+            RunEnd::Done(outcome) => return Ok(outcome),
+            RunEnd::NotPermitted(reason) => reasons.push(format!("{}: {reason}", isolation.name())),
+        }
+    }
+    supervisor::say_no_private_root(&reasons);
+    Ok(Outcome::Failed(Failure::NoPrivateRoot))
+}
+
+/// Occlum runs one program tree per instance; with a writable layer on disk a second one would damage it.
+fn lock(instance: &Instance) -> Result<File, (Outcome, String)> {
+    let path = instance.run_directory().join(".lock");
+    let file = open_lock(&path).map_err(|error| {
+        (Outcome::Failed(Failure::Configuration), format!("cannot write {}: {error}", path.display()))
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let directory = instance.directory().display();
+            let text = format!("instance {directory} is running already; stop it, or make a copy of the directory");
+            Err((Outcome::Failed(Failure::InstanceBusy), text))
+        }
+        Err(TryLockError::Error(error)) => {
+            Err((Outcome::Failed(Failure::System), format!("cannot lock {}: {error}", path.display())))
+        }
+    }
+}
+
+fn open_lock(path: &Path) -> std::io::Result<File> {
+    File::options().create(true).truncate(false).write(true).open(path)
+}

@@ -1,0 +1,139 @@
+//! What the host may start, and with which environment.
+
+use std::ffi::{OsStr, OsString};
+
+use crate::occlum_json::{Environment, OcclumJson};
+
+/// The host may not start a program, or not in this way. Occlum's exit code is 127.
+#[non_exhaustive]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntryPointError {
+    /// Occlum answers EINVAL.
+    #[error("program: expected an absolute path without \"..\", got {0:?} (EINVAL)")]
+    Path(String),
+    /// Occlum answers EACCES.
+    #[error("program {program:?} is not below an entry point of Occlum.json ({}) (EACCES)", allowed.join(", "))]
+    NotAllowed {
+        /// What was to be started.
+        program: String,
+        /// The entry points.
+        allowed: Vec<String>,
+    },
+}
+
+/// Checks a program that the host wants to start; inside, any executable file may be started.
+///
+/// # Errors
+/// [`EntryPointError`], one variant per errno.
+pub fn check_entry_point(config: &OcclumJson, program: &str) -> Result<(), EntryPointError> {
+    if !program.starts_with('/') || program.split('/').any(|part| part == "..") {
+        return Err(EntryPointError::Path(program.to_owned()));
+    }
+    fn components(path: &str) -> impl Iterator<Item = &str> {
+        path.split('/').filter(|part| !part.is_empty() && *part != ".")
+    }
+    let is_below = |entry_point: &String| {
+        let mut program = components(program);
+        components(entry_point).all(|part| program.next() == Some(part))
+    };
+    if config.entry_points.iter().any(is_below) {
+        return Ok(());
+    }
+    Err(EntryPointError::NotAllowed { program: program.to_owned(), allowed: config.entry_points.clone() })
+}
+
+/// A variable of the host's environment stops Occlum.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("environment variable {name:?}: expected UTF-8, got other bytes; Occlum stops at them")]
+pub struct NotUtf8 {
+    /// Its name, as far as it can be shown.
+    pub name: String,
+}
+
+/// The environment of a program that the host starts.
+///
+/// A name of `env.untrusted` that the host sets replaces an entry of `env.default`. First come the remaining defaults in
+/// the order of the file, then the host's entries in the host's order. Names that are not listed are dropped.
+///
+/// # Errors
+/// [`NotUtf8`].
+pub fn merge_environment(
+    config: &Environment,
+    host: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Vec<String>, NotUtf8> {
+    let mut from_host = Vec::new();
+    for (name, value) in host {
+        let shown = |name: &OsStr| NotUtf8 { name: name.to_string_lossy().into_owned() };
+        let text = name.to_str().ok_or_else(|| shown(&name))?;
+        let value = value.to_str().ok_or_else(|| shown(&name))?;
+        if config.untrusted.iter().any(|allowed| allowed == text) {
+            from_host.push((text.to_owned(), value.to_owned()));
+        }
+    }
+    let name_of = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let remaining =
+        config.default.iter().filter(|entry| from_host.iter().all(|(name, _)| *name != name_of(entry))).cloned();
+    let mut merged: Vec<String> = remaining.collect();
+    merged.extend(from_host.iter().map(|(name, value)| format!("{name}={value}")));
+    Ok(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(entry_points: &str) -> OcclumJson {
+        let text = format!(
+            r#"{{"resource_limits": {{"user_space_size": "1MB", "kernel_space_heap_size": "1MB",
+                 "kernel_space_stack_size": "1MB", "max_num_of_threads": 4}},
+                "process": {{"default_stack_size": "8MB", "default_heap_size": "1MB", "default_mmap_size": "1MB"}},
+                "entry_points": [{entry_points}], "env": {{"default": [], "untrusted": []}},
+                "metadata": {{"product_id": 0, "version_number": 0, "debuggable": true}},
+                "mount": [{{"target": "/", "type": "unionfs", "options": {{"layers": [
+                    {{"target": "/", "type": "sefs", "options": {{"MAC": ""}}}},
+                    {{"target": "/", "type": "sefs"}}]}}}}]}}"#
+        );
+        OcclumJson::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn an_entry_point_covers_whole_components() {
+        let config = config(r#""/bin", "/usr/bin/one""#);
+        for allowed in ["/bin/a", "/bin/a/b", "/bin", "//bin//a", "/usr/bin/one"] {
+            assert_eq!(check_entry_point(&config, allowed), Ok(()), "{allowed}");
+        }
+        for refused in ["/binary", "/usr/bin/two", "/usr/bin/onetwo", "/"] {
+            let result = check_entry_point(&config, refused);
+            assert!(matches!(result, Err(EntryPointError::NotAllowed { .. })), "{refused}: {result:?}");
+        }
+        for malformed in ["bin/x", "", "/bin/../x", "/bin/.."] {
+            let result = check_entry_point(&config, malformed);
+            assert!(matches!(result, Err(EntryPointError::Path(_))), "{malformed}: {result:?}");
+        }
+    }
+
+    fn merged(default: &[&str], untrusted: &[&str], host: &[(&str, &str)]) -> Vec<String> {
+        let owned = |list: &[&str]| list.iter().map(|entry| (*entry).to_owned()).collect();
+        let config = Environment { default: owned(default), untrusted: owned(untrusted) };
+        merge_environment(&config, host.iter().map(|(name, value)| (name.into(), value.into()))).unwrap()
+    }
+
+    #[test]
+    fn listed_names_replace_defaults_and_all_others_are_dropped() {
+        assert_eq!(
+            merged(&["A=1", "B=2", "C=3"], &["B", "X"], &[("X", "9"), ("SECRET", "no"), ("B", "8"), ("A", "7")]),
+            ["A=1", "C=3", "X=9", "B=8"]
+        );
+        assert_eq!(merged(&["A=1"], &["A"], &[]), ["A=1"]);
+        assert_eq!(merged(&["AB=1"], &["A"], &[("A", "2")]), ["AB=1", "A=2"]);
+        assert_eq!(merged(&[], &["A"], &[("A", "2"), ("A", "3")]), ["A=2", "A=3"]);
+    }
+
+    #[test]
+    fn a_host_variable_that_is_not_utf8_is_an_error() {
+        use std::os::unix::ffi::OsStringExt;
+        let config = Environment { default: vec![], untrusted: vec![] };
+        let host = [("NAME".into(), OsString::from_vec(vec![0xff]))];
+        assert_eq!(merge_environment(&config, host), Err(NotUtf8 { name: "NAME".into() }));
+    }
+}
