@@ -66,9 +66,7 @@ pub(crate) fn mac_is_valid(key: &Key, message: &[u8], tag: &[u8]) -> bool {
 
 fn aead_key(key: &Key) -> Result<LessSafeKey, SealError> {
     let unbound = UnboundKey::new(&AES_256_GCM, key.as_slice());
-    Ok(LessSafeKey::new(unbound.map_err(|_| SealError::Provider {
-        operation: "AES-256-GCM key",
-    })?))
+    Ok(LessSafeKey::new(unbound.map_err(|_| SealError::Provider { operation: "AES-256-GCM key" })?))
 }
 
 fn nonce(counter: u64) -> Nonce {
@@ -81,9 +79,7 @@ fn nonce(counter: u64) -> Nonce {
 pub(crate) fn seal(key: &Key, counter: u64, aad: &[u8], in_out: &mut [u8]) -> Result<[u8; TAG_LEN], SealError> {
     let tag = aead_key(key)?
         .seal_in_place_separate_tag(nonce(counter), Aad::from(aad), in_out)
-        .map_err(|_| SealError::Provider {
-            operation: "AES-256-GCM seal",
-        })?;
+        .map_err(|_| SealError::Provider { operation: "AES-256-GCM seal" })?;
     let mut out = [0; TAG_LEN];
     out.copy_from_slice(tag.as_ref());
     Ok(out)
@@ -92,11 +88,7 @@ pub(crate) fn seal(key: &Key, counter: u64, aad: &[u8], in_out: &mut [u8]) -> Re
 /// Decrypts ciphertext followed by tag; `None` if they are not authentic.
 pub(crate) fn open(key: &Key, counter: u64, aad: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let mut buffer = Zeroizing::new(sealed.to_vec());
-    let length = aead_key(key)
-        .ok()?
-        .open_in_place(nonce(counter), Aad::from(aad), &mut buffer)
-        .ok()?
-        .len();
+    let length = aead_key(key).ok()?.open_in_place(nonce(counter), Aad::from(aad), &mut buffer).ok()?.len();
     buffer.truncate(length);
     Some(buffer)
 }

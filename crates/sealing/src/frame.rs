@@ -111,21 +111,8 @@ impl<'a> Frame<'a> {
         };
         let plain_len = reader.position();
         reader.take(sealed_len + TAG_LEN).ok_or(Incomplete)?;
-        let header = Header {
-            kind,
-            policy,
-            epoch,
-            sequence,
-            counter,
-            start_sequence,
-            predecessor,
-            salt,
-        };
-        Ok(Self {
-            header,
-            bytes: &bytes[..reader.position()],
-            plain_len,
-        })
+        let header = Header { kind, policy, epoch, sequence, counter, start_sequence, predecessor, salt };
+        Ok(Self { header, bytes: &bytes[..reader.position()], plain_len })
     }
 
     /// The padded payload, if the record is authentic under `key`.
@@ -155,24 +142,15 @@ pub(crate) fn append(
     deployment: DeploymentId,
 ) -> Result<RecordHash, SealError> {
     if payload.len() > MAX_PAYLOAD_BYTES {
-        return Err(SealError::PayloadTooLarge {
-            max: MAX_PAYLOAD_BYTES,
-            got: payload.len(),
-        });
+        return Err(SealError::PayloadTooLarge { max: MAX_PAYLOAD_BYTES, got: payload.len() });
     }
     let sealed_len = padded_len(LENGTH_LEN + payload.len());
-    let length = u32::try_from(payload.len())
-        .expect("at most MAX_PAYLOAD_BYTES")
-        .to_le_bytes();
+    let length = u32::try_from(payload.len()).expect("at most MAX_PAYLOAD_BYTES").to_le_bytes();
     let begin = out.len();
     out.reserve_exact(HEADER_LEN + SALT_LEN + sealed_len + TAG_LEN);
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&[VERSION, header.kind.to_byte(), header.policy.to_byte(), 0]);
-    out.extend_from_slice(
-        &u32::try_from(sealed_len)
-            .expect("at most MAX_PLAINTEXT_LEN")
-            .to_le_bytes(),
-    );
+    out.extend_from_slice(&u32::try_from(sealed_len).expect("at most MAX_PLAINTEXT_LEN").to_le_bytes());
     out.extend_from_slice(&[0; 4]);
     for number in [header.epoch, header.sequence, header.counter, header.start_sequence] {
         out.extend_from_slice(&number.to_le_bytes());
@@ -229,16 +207,8 @@ pub struct RecordNonce {
 pub fn record_nonces(mut frames: &[u8]) -> Vec<RecordNonce> {
     let mut nonces = Vec::new();
     while let Ok(frame) = Frame::parse(frames) {
-        let Header {
-            salt: start_salt,
-            counter,
-            ..
-        } = frame.header;
-        nonces.push(RecordNonce {
-            start_salt,
-            counter,
-            hash: frame.hash(),
-        });
+        let Header { salt: start_salt, counter, .. } = frame.header;
+        nonces.push(RecordNonce { start_salt, counter, hash: frame.hash() });
         frames = &frames[frame.bytes.len()..];
     }
     nonces
@@ -252,10 +222,7 @@ mod tests {
     fn padding_never_shrinks_and_costs_at_most_an_eighth() {
         for length in (65..5000).chain([1 << 20, (1 << 20) + 1, LENGTH_LEN + MAX_PAYLOAD_BYTES]) {
             let padded = padded_len(length);
-            assert!(
-                padded >= length && padded - length <= length / 8,
-                "{length} became {padded}"
-            );
+            assert!(padded >= length && padded - length <= length / 8, "{length} became {padded}");
         }
         assert_eq!(padded_len(0), MIN_PLAINTEXT_LEN);
     }

@@ -42,11 +42,7 @@ impl LogHeader {
     /// # Errors
     /// [`Fault::Magic`], [`Fault::Version`] or [`Fault::Malformed`].
     pub fn parse(block: &[u8]) -> Result<Self, Fault> {
-        let malformed = |offset, what| Fault::Malformed {
-            object: OBJECT,
-            offset,
-            what,
-        };
+        let malformed = |offset, what| Fault::Malformed { object: OBJECT, offset, what };
         let cut = || malformed(block.len() as u64, "shorter than its header");
         let mut reader = Reader::new(block);
         if reader.take(HEADER_MAGIC.len()) != Some(HEADER_MAGIC) {
@@ -54,11 +50,7 @@ impl LogHeader {
         }
         let version = reader.u16().ok_or_else(cut)?;
         if version != VERSION {
-            return Err(Fault::Version {
-                object: OBJECT,
-                expected: VERSION,
-                got: version,
-            });
+            return Err(Fault::Version { object: OBJECT, expected: VERSION, got: version });
         }
         if reader.array::<6>().ok_or_else(cut)? != [0; 6] {
             return Err(malformed(10, "reserved bytes are not zero"));

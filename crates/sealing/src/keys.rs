@@ -68,10 +68,7 @@ impl FixedSealKeys {
 
 impl SealKeys for FixedSealKeys {
     fn current(&self, policy: SealPolicy) -> Result<SealKey, SealKeyError> {
-        Ok(SealKey {
-            secret: self.derive(policy, &[])?,
-            key_id: Vec::new(),
-        })
+        Ok(SealKey { secret: self.derive(policy, &[])?, key_id: Vec::new() })
     }
 
     fn derive(&self, policy: SealPolicy, key_id: &[u8]) -> Result<SecretBytes, SealKeyError> {
@@ -100,11 +97,7 @@ impl EpochKey {
     /// # Errors
     /// Without randomness.
     pub fn generate(deployment: DeploymentId) -> Result<Self, SealError> {
-        Ok(Self {
-            key: crypto::random_key()?,
-            deployment,
-            epoch: 1,
-        })
+        Ok(Self { key: crypto::random_key()?, deployment, epoch: 1 })
     }
 
     /// The deployment.
@@ -120,12 +113,7 @@ impl EpochKey {
     /// The key of one process start; `salt` is fresh randomness, kept in the start record `sequence`.
     pub(crate) fn record_key(&self, salt: &[u8; 32], sequence: u64) -> Result<Key, SealError> {
         let (epoch, sequence) = (self.epoch.to_le_bytes(), sequence.to_le_bytes());
-        let info: [&[u8]; 4] = [
-            b"marblerun record key v1\0",
-            self.deployment.as_bytes(),
-            &epoch,
-            &sequence,
-        ];
+        let info: [&[u8]; 4] = [b"marblerun record key v1\0", self.deployment.as_bytes(), &epoch, &sequence];
         crypto::derive_key(self.key.as_slice(), salt, &info)
     }
 
@@ -143,10 +131,7 @@ impl EpochKey {
     pub fn wrap(&self, keys: &dyn SealKeys, policy: SealPolicy, trust: &TrustContext) -> Result<Vec<u8>, SealError> {
         let seal_key = keys.current(policy)?;
         if seal_key.key_id.len() > MAX_KEY_ID_BYTES {
-            return Err(SealError::KeyIdTooLong {
-                max: MAX_KEY_ID_BYTES,
-                got: seal_key.key_id.len(),
-            });
+            return Err(SealError::KeyIdTooLong { max: MAX_KEY_ID_BYTES, got: seal_key.key_id.len() });
         }
         let salt: [u8; 32] = crypto::random()?;
         let key_id_len = u16::try_from(seal_key.key_id.len()).expect("at most MAX_KEY_ID_BYTES");
@@ -180,11 +165,7 @@ impl EpochKey {
 
 impl fmt::Debug for EpochKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "EpochKey {{ deployment: {}, epoch: {} }}",
-            self.deployment, self.epoch
-        )
+        write!(f, "EpochKey {{ deployment: {}, epoch: {} }}", self.deployment, self.epoch)
     }
 }
 
@@ -214,21 +195,14 @@ impl WrappedKeys {
         }
         let version = reader.u16().ok_or(malformed(&reader, "shorter than its header"))?;
         if version != VERSION {
-            return Err(Fault::Version {
-                object: OBJECT,
-                expected: VERSION,
-                got: version,
-            });
+            return Err(Fault::Version { object: OBJECT, expected: VERSION, got: version });
         }
         Self::parse_version_1(bytes, &mut reader)
     }
 
     fn parse_version_1(bytes: &[u8], reader: &mut Reader<'_>) -> Result<Self, Fault> {
         const CUT: &str = "ends early";
-        let class = reader
-            .u8()
-            .and_then(TrustClass::from_byte)
-            .ok_or(malformed(reader, "unknown trust class"))?;
+        let class = reader.u8().and_then(TrustClass::from_byte).ok_or(malformed(reader, "unknown trust class"))?;
         if reader.u8() != Some(0) {
             return Err(malformed(reader, "reserved byte is not zero"));
         }
@@ -244,10 +218,7 @@ impl WrappedKeys {
         if reader.u16() != Some(RECIPIENT_TEE) {
             return Err(malformed(reader, "version 1 knows only the TEE as recipient"));
         }
-        let policy = reader
-            .u8()
-            .and_then(SealPolicy::from_byte)
-            .ok_or(malformed(reader, "unknown seal mode"))?;
+        let policy = reader.u8().and_then(SealPolicy::from_byte).ok_or(malformed(reader, "unknown seal mode"))?;
         if reader.u8() != Some(0) {
             return Err(malformed(reader, "reserved byte is not zero"));
         }
@@ -266,17 +237,7 @@ impl WrappedKeys {
         if !reader.is_at_end() {
             return Err(malformed(reader, "bytes after the last wrapped key"));
         }
-        Ok(Self {
-            deployment,
-            class,
-            trust_digest,
-            policy,
-            epoch,
-            salt,
-            key_id,
-            aad,
-            sealed,
-        })
+        Ok(Self { deployment, class, trust_digest, policy, epoch, salt, key_id, aad, sealed })
     }
 
     /// The deployment that the file claims.
@@ -295,18 +256,13 @@ impl WrappedKeys {
     /// [`Fault::TrustClass`], [`Fault::TrustRoots`], [`Fault::SealKey`] or [`Fault::WrongKey`].
     pub fn open(&self, keys: &dyn SealKeys, trust: &TrustContext) -> Result<EpochKey, Fault> {
         if self.class != trust.class() {
-            return Err(Fault::TrustClass {
-                sealed: self.class,
-                current: trust.class(),
-            });
+            return Err(Fault::TrustClass { sealed: self.class, current: trust.class() });
         }
         if self.trust_digest != trust.digest() {
             return Err(Fault::TrustRoots { class: self.class });
         }
         let policy = self.policy;
-        let secret = keys
-            .derive(policy, &self.key_id)
-            .map_err(|source| Fault::SealKey { policy, source })?;
+        let secret = keys.derive(policy, &self.key_id).map_err(|source| Fault::SealKey { policy, source })?;
         let wrong_key = || Fault::WrongKey { policy };
         let wrap_key = wrap_key(&secret, &self.salt).map_err(|_| wrong_key())?;
         let opened = crypto::open(&wrap_key, 0, &self.aad, &self.sealed).ok_or_else(wrong_key)?;
@@ -315,20 +271,12 @@ impl WrappedKeys {
             return Err(wrong_key());
         }
         key.copy_from_slice(&opened);
-        Ok(EpochKey {
-            key,
-            deployment: self.deployment,
-            epoch: self.epoch,
-        })
+        Ok(EpochKey { key, deployment: self.deployment, epoch: self.epoch })
     }
 }
 
 fn malformed(reader: &Reader<'_>, what: &'static str) -> Fault {
-    Fault::Malformed {
-        object: OBJECT,
-        offset: reader.position() as u64,
-        what,
-    }
+    Fault::Malformed { object: OBJECT, offset: reader.position() as u64, what }
 }
 
 fn wrap_key(secret: &SecretBytes, salt: &[u8; 32]) -> Result<Key, SealError> {
@@ -355,9 +303,7 @@ mod tests {
 
     fn wrapped() -> (EpochKey, Vec<u8>) {
         let epoch_key = EpochKey::generate(DeploymentId::from_bytes([7; 16])).unwrap();
-        let bytes = epoch_key
-            .wrap(&keys(1, 16), SealPolicy::UniqueKey, &trust(TrustClass::Software, 1))
-            .unwrap();
+        let bytes = epoch_key.wrap(&keys(1, 16), SealPolicy::UniqueKey, &trust(TrustClass::Software, 1)).unwrap();
         (epoch_key, bytes)
     }
 
@@ -388,18 +334,9 @@ mod tests {
     fn every_truncation_and_extension_of_a_wrapped_key_is_refused() {
         let (_, bytes) = wrapped();
         for length in 0..bytes.len() {
-            assert!(
-                matches!(
-                    open(&bytes[..length]),
-                    Err(Fault::Magic { .. } | Fault::Malformed { .. })
-                ),
-                "{length}"
-            );
+            assert!(matches!(open(&bytes[..length]), Err(Fault::Magic { .. } | Fault::Malformed { .. })), "{length}");
         }
-        assert!(matches!(
-            open(&[bytes.as_slice(), &[0]].concat()),
-            Err(Fault::Malformed { .. })
-        ));
+        assert!(matches!(open(&[bytes.as_slice(), &[0]].concat()), Err(Fault::Malformed { .. })));
     }
 
     #[test]
@@ -407,22 +344,11 @@ mod tests {
         let (_, bytes) = wrapped();
         let parsed = WrappedKeys::parse(&bytes).unwrap();
         let class = parsed.open(&keys(1, 16), &trust(TrustClass::Hardware, 1)).unwrap_err();
-        assert!(matches!(
-            class,
-            Fault::TrustClass {
-                sealed: TrustClass::Software,
-                current: TrustClass::Hardware
-            }
-        ));
+        assert!(matches!(class, Fault::TrustClass { sealed: TrustClass::Software, current: TrustClass::Hardware }));
         let roots = parsed.open(&keys(1, 16), &trust(TrustClass::Software, 2)).unwrap_err();
         assert!(matches!(roots, Fault::TrustRoots { .. }));
         let wrong = parsed.open(&keys(2, 16), &trust(TrustClass::Software, 1)).unwrap_err();
-        assert!(matches!(
-            wrong,
-            Fault::WrongKey {
-                policy: SealPolicy::UniqueKey
-            }
-        ));
+        assert!(matches!(wrong, Fault::WrongKey { policy: SealPolicy::UniqueKey }));
     }
 
     #[test]
@@ -431,14 +357,7 @@ mod tests {
         bytes[66] = SealPolicy::ProductKey.to_byte();
         // Both policies give the same key here, so that only the authenticated policy byte can refuse.
         let same = FixedSealKeys::new(SecretBytes::new(vec![0xfe; 16]), SecretBytes::new(vec![0xfe; 16]));
-        let opened = WrappedKeys::parse(&bytes)
-            .unwrap()
-            .open(&same, &trust(TrustClass::Software, 1));
-        assert!(matches!(
-            opened,
-            Err(Fault::WrongKey {
-                policy: SealPolicy::ProductKey
-            })
-        ));
+        let opened = WrappedKeys::parse(&bytes).unwrap().open(&same, &trust(TrustClass::Software, 1));
+        assert!(matches!(opened, Err(Fault::WrongKey { policy: SealPolicy::ProductKey })));
     }
 }

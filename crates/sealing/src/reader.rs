@@ -72,10 +72,7 @@ pub fn open_log(stored: &StoredLog, keys: &dyn SealKeys, trust: &TrustContext) -
     let epoch_key = wrapped.open(keys, trust)?;
     let header = LogHeader::parse(&stored.header)?;
     if header.deployment != epoch_key.deployment() {
-        return Err(Fault::ForeignDeployment {
-            key: epoch_key.deployment(),
-            data: header.deployment,
-        });
+        return Err(Fault::ForeignDeployment { key: epoch_key.deployment(), data: header.deployment });
     }
     let heads = Heads::open(stored, &epoch_key)?;
     let mut walk = Walk::new(epoch_key, stored.frames_at);
@@ -83,16 +80,11 @@ pub fn open_log(stored: &StoredLog, keys: &dyn SealKeys, trust: &TrustContext) -
 
     let policy = walk.policy;
     if wrapped.policy() == SealPolicy::ProductKey && policy == SealPolicy::UniqueKey {
-        return Err(Fault::SealModeDowngrade {
-            log: policy,
-            key: wrapped.policy(),
-        });
+        return Err(Fault::SealModeDowngrade { log: policy, key: wrapped.policy() });
     }
     let unconfirmed = walk.sequence - heads.newest().sequence;
-    let writer =
-        LogWriter::at(walk.epoch_key, policy, walk.sequence, walk.hash, walk.end).map_err(|_| Fault::WrongKey {
-            policy: wrapped.policy(),
-        })?;
+    let writer = LogWriter::at(walk.epoch_key, policy, walk.sequence, walk.hash, walk.end)
+        .map_err(|_| Fault::WrongKey { policy: wrapped.policy() })?;
     Ok(VerifiedLog {
         records: walk.records,
         writer,
@@ -127,9 +119,7 @@ impl Heads {
     }
 
     fn newest(&self) -> &Head {
-        self.copies[self.newest]
-            .as_ref()
-            .expect("`open` refuses when neither copy is authentic")
+        self.copies[self.newest].as_ref().expect("`open` refuses when neither copy is authentic")
     }
 }
 
@@ -176,22 +166,14 @@ impl Walk {
                 Ok(length) => rest = &rest[length..],
                 Err(defect) if defect.may_be_torn && self.sequence >= confirmed => {
                     let (record, offset) = (self.sequence + 1, self.offset());
-                    return Ok(Some(TornTail {
-                        record,
-                        offset,
-                        bytes: rest.len() as u64,
-                    }));
+                    return Ok(Some(TornTail { record, offset, bytes: rest.len() as u64 }));
                 }
                 Err(defect) => return Err(defect.fault),
             }
             self.compare(heads)?;
         }
         if self.sequence < confirmed {
-            return Err(Fault::Truncated {
-                record: self.sequence + 1,
-                offset: self.offset(),
-                head: confirmed,
-            });
+            return Err(Fault::Truncated { record: self.sequence + 1, offset: self.offset(), head: confirmed });
         }
         Ok(None)
     }
@@ -204,70 +186,34 @@ impl Walk {
     /// Proves the next record and returns its length.
     fn step(&mut self, rest: &[u8], confirmed: u64) -> Result<usize, Defect> {
         let (expected, offset) = (self.sequence.saturating_add(1), self.offset());
-        let torn = |fault| Defect {
-            fault,
-            may_be_torn: true,
-        };
-        let refused = |fault| Defect {
-            fault,
-            may_be_torn: false,
-        };
+        let torn = |fault| Defect { fault, may_be_torn: true };
+        let refused = |fault| Defect { fault, may_be_torn: false };
         let frame = Frame::parse(rest).map_err(|defect| {
             torn(match defect {
-                FrameDefect::Incomplete => Fault::Truncated {
-                    record: expected,
-                    offset,
-                    head: confirmed,
-                },
-                FrameDefect::Malformed(what) => Fault::RecordMalformed {
-                    record: expected,
-                    offset,
-                    what,
-                },
+                FrameDefect::Incomplete => Fault::Truncated { record: expected, offset, head: confirmed },
+                FrameDefect::Malformed(what) => Fault::RecordMalformed { record: expected, offset, what },
             })
         })?;
         let header = &frame.header;
-        let out_of_place = Fault::OutOfPlace {
-            expected,
-            found: header.sequence,
-            offset,
-        };
+        let out_of_place = Fault::OutOfPlace { expected, found: header.sequence, offset };
         let Some(key) = self.key_of(header) else {
             // Its start record is not in this chain, so nothing about it can be proven.
-            let fault = if header.sequence == expected {
-                Fault::Tampered {
-                    record: expected,
-                    offset,
-                }
-            } else {
-                out_of_place
-            };
+            let fault =
+                if header.sequence == expected { Fault::Tampered { record: expected, offset } } else { out_of_place };
             return Err(torn(fault));
         };
         let Some(plaintext) = frame.open(&key.1, self.epoch_key.deployment()) else {
-            return Err(torn(Fault::Tampered {
-                record: expected,
-                offset,
-            }));
+            return Err(torn(Fault::Tampered { record: expected, offset }));
         };
         if header.epoch != self.epoch_key.epoch() {
             let (expected, got) = (self.epoch_key.epoch(), header.epoch);
-            return Err(refused(Fault::Epoch {
-                record: header.sequence,
-                offset,
-                expected,
-                got,
-            }));
+            return Err(refused(Fault::Epoch { record: header.sequence, offset, expected, got }));
         }
         if header.sequence != expected || header.predecessor != self.hash {
             return Err(refused(out_of_place));
         }
         let payload = frame::unpad(&plaintext).ok_or_else(|| {
-            refused(Fault::RecordMalformed {
-                record: expected,
-                offset,
-                what: "length inside the record is too large",
-            })
+            refused(Fault::RecordMalformed { record: expected, offset, what: "length inside the record is too large" })
         })?;
 
         match header.salt {
@@ -299,20 +245,70 @@ impl Walk {
 
     /// Both copies of the head must name records of this very chain.
     fn compare(&self, heads: &Heads) -> Result<(), Fault> {
-        for head in heads
-            .copies
-            .iter()
-            .flatten()
-            .filter(|head| head.sequence == self.sequence)
-        {
+        for head in heads.copies.iter().flatten().filter(|head| head.sequence == self.sequence) {
             let same = head.hash == self.hash && head.log_bytes == self.end && head.epoch == self.epoch_key.epoch();
             if !same || head.deployment != self.epoch_key.deployment() {
-                return Err(Fault::HeadMismatch {
-                    record: head.sequence,
-                    offset: self.offset(),
-                });
+                return Err(Fault::HeadMismatch { record: head.sequence, offset: self.offset() });
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Header;
+    use crate::{DeploymentId, FixedSealKeys, TrustClass};
+
+    /// A start record whose fields `change` sets, sealed with the right keys, as only a faulty Coordinator could.
+    fn open_forged(change: impl FnOnce(&mut Header)) -> Result<VerifiedLog, Fault> {
+        let keys = FixedSealKeys::new(SecretBytes::new(vec![1; 16]), SecretBytes::new(vec![2; 16]));
+        let trust = TrustContext::new(TrustClass::Hardware, Vec::new());
+        let deployment = DeploymentId::from_bytes([3; 16]);
+        let epoch_key = EpochKey::generate(deployment).unwrap();
+        let mut header = Header {
+            kind: Kind::Start,
+            policy: SealPolicy::ProductKey,
+            epoch: 1,
+            sequence: 1,
+            counter: 0,
+            start_sequence: 1,
+            predecessor: frame::genesis_hash(deployment),
+            salt: Some([4; 32]),
+        };
+        change(&mut header);
+        let mut frames = Vec::new();
+        let key = epoch_key.record_key(&[4; 32], header.sequence).unwrap();
+        let hash = frame::append(&mut frames, &header, &[], &key, deployment).unwrap();
+        let head = Head { deployment, epoch: 1, sequence: 1, log_bytes: frames.len() as u64, hash };
+        let head = head.encode(&epoch_key.head_key().unwrap()).to_vec();
+        let stored = StoredLog {
+            wrapped_keys: epoch_key.wrap(&keys, SealPolicy::ProductKey, &trust).unwrap(),
+            header: LogHeader { deployment }.encode().to_vec(),
+            heads: [head.clone(), head],
+            frames,
+            ..StoredLog::default()
+        };
+        open_log(&stored, &keys, &trust)
+    }
+
+    #[test]
+    fn an_unchanged_record_opens() {
+        assert_eq!(open_forged(|_| {}).unwrap().writer.head().sequence, 1);
+    }
+
+    #[test]
+    fn an_authentic_record_of_another_epoch_is_refused() {
+        let fault = open_forged(|header| header.epoch = 2).unwrap_err();
+        assert!(matches!(fault, Fault::Epoch { record: 1, expected: 1, got: 2, .. }), "{fault}");
+    }
+
+    #[test]
+    fn an_authentic_record_with_another_predecessor_or_sequence_is_refused() {
+        let fault = open_forged(|header| header.predecessor = RecordHash([0; 32])).unwrap_err();
+        assert!(matches!(fault, Fault::OutOfPlace { expected: 1, found: 1, .. }), "{fault}");
+        let fault = open_forged(|header| header.sequence = 2).unwrap_err();
+        assert!(matches!(fault, Fault::OutOfPlace { expected: 1, found: 2, .. }), "{fault}");
     }
 }

@@ -59,12 +59,7 @@ impl Batch {
 
 impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Batch {{ up to record {}, {} bytes }}",
-            self.sequence,
-            self.frames.len()
-        )
+        write!(f, "Batch {{ up to record {}, {} bytes }}", self.sequence, self.frames.len())
     }
 }
 
@@ -86,22 +81,12 @@ impl LogWriter {
         log_bytes: u64,
     ) -> Result<Self, SealError> {
         let head_key = epoch_key.head_key()?;
-        Ok(Self {
-            epoch_key,
-            head_key,
-            sequence,
-            hash,
-            log_bytes,
-            policy,
-            start: None,
-        })
+        Ok(Self { epoch_key, head_key, sequence, hash, log_bytes, policy, start: None })
     }
 
     /// The header of this log.
     pub fn header(&self) -> LogHeader {
-        LogHeader {
-            deployment: self.deployment(),
-        }
+        LogHeader { deployment: self.deployment() }
     }
 
     /// The deployment.
@@ -116,11 +101,7 @@ impl LogWriter {
 
     /// The newest confirmed record.
     pub fn head(&self) -> HeadInfo {
-        HeadInfo {
-            epoch: self.epoch_key.epoch(),
-            sequence: self.sequence,
-            hash: self.hash,
-        }
+        HeadInfo { epoch: self.epoch_key.epoch(), sequence: self.sequence, hash: self.hash }
     }
 
     /// The seal policy of the newest confirmed record.
@@ -143,22 +124,12 @@ impl LogWriter {
     /// # Errors
     /// If a limit is exceeded or the provider fails; the chain's end has not moved then.
     pub fn prepare(&mut self, payloads: &[&[u8]], policy: SealPolicy) -> Result<Batch, SealError> {
-        let total = payloads
-            .iter()
-            .fold(0_usize, |sum, payload| sum.saturating_add(payload.len()));
+        let total = payloads.iter().fold(0_usize, |sum, payload| sum.saturating_add(payload.len()));
         if total > MAX_BATCH_BYTES {
-            return Err(SealError::BatchTooLarge {
-                max: MAX_BATCH_BYTES,
-                got: total,
-            });
+            return Err(SealError::BatchTooLarge { max: MAX_BATCH_BYTES, got: total });
         }
         let count = u64::try_from(payloads.len()).unwrap_or(u64::MAX);
-        let mut chain = Chain {
-            frames: Vec::new(),
-            sequence: self.sequence,
-            hash: self.hash,
-            policy,
-        };
+        let mut chain = Chain { frames: Vec::new(), sequence: self.sequence, hash: self.hash, policy };
         // From here to `confirm` the key is the batch's: an error on the way drops it.
         let mut start = match self.start.take() {
             // Without payloads a start record carries the new policy.
@@ -168,23 +139,10 @@ impl LogWriter {
         for payload in payloads {
             chain.push(&self.epoch_key, &mut start, Kind::Data, None, payload)?;
         }
-        let Chain {
-            frames,
-            sequence,
-            hash,
-            policy,
-        } = chain;
+        let Chain { frames, sequence, hash, policy } = chain;
         let log_bytes = self.log_bytes + frames.len() as u64;
         let head = self.head_at(sequence, hash, log_bytes);
-        Ok(Batch {
-            frames,
-            sequence,
-            hash,
-            log_bytes,
-            policy,
-            head,
-            start,
-        })
+        Ok(Batch { frames, sequence, hash, log_bytes, policy, head, start })
     }
 
     /// Moves the chain's end to that of `batch`, which is durable now.
@@ -199,25 +157,13 @@ impl LogWriter {
 
     fn head_at(&self, sequence: u64, hash: RecordHash, log_bytes: u64) -> [u8; HEAD_LEN] {
         let (deployment, epoch) = (self.epoch_key.deployment(), self.epoch_key.epoch());
-        Head {
-            deployment,
-            epoch,
-            sequence,
-            log_bytes,
-            hash,
-        }
-        .encode(&self.head_key)
+        Head { deployment, epoch, sequence, log_bytes, hash }.encode(&self.head_key)
     }
 }
 
 impl fmt::Debug for LogWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "LogWriter {{ deployment: {}, head: {:?} }}",
-            self.deployment(),
-            self.head()
-        )
+        write!(f, "LogWriter {{ deployment: {}, head: {:?} }}", self.deployment(), self.head())
     }
 }
 
@@ -233,11 +179,7 @@ impl Chain {
     fn start(&mut self, epoch_key: &EpochKey) -> Result<Start, SealError> {
         let salt: [u8; 32] = crypto::random()?;
         let sequence = self.sequence.checked_add(1).ok_or(SealError::Exhausted)?;
-        let mut start = Start {
-            sequence,
-            key: epoch_key.record_key(&salt, sequence)?,
-            counter: 0,
-        };
+        let mut start = Start { sequence, key: epoch_key.record_key(&salt, sequence)?, counter: 0 };
         self.push(epoch_key, &mut start, Kind::Start, Some(salt), &[])?;
         Ok(start)
     }
@@ -265,5 +207,66 @@ impl Chain {
         self.hash = frame::append(&mut self.frames, &header, payload, &start.key, epoch_key.deployment())?;
         self.sequence = sequence;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::record_nonces;
+
+    fn writer() -> LogWriter {
+        let epoch_key = EpochKey::generate(DeploymentId::from_bytes([1; 16])).unwrap();
+        LogWriter::new(epoch_key, SealPolicy::ProductKey).unwrap()
+    }
+
+    fn prepare(writer: &mut LogWriter, payloads: &[&[u8]]) -> Batch {
+        writer.prepare(payloads, SealPolicy::ProductKey).unwrap()
+    }
+
+    #[test]
+    fn a_process_begins_with_a_start_record_and_counts_on() {
+        let mut writer = writer();
+        let first = prepare(&mut writer, &[b"a", b"b"]);
+        let nonces = record_nonces(first.frames());
+        assert!(nonces[0].start_salt.is_some());
+        assert_eq!(nonces.iter().map(|nonce| nonce.counter).collect::<Vec<_>>(), [0, 1, 2]);
+        writer.confirm(first);
+        let second = record_nonces(prepare(&mut writer, &[b"c"]).frames());
+        assert_eq!((second.len(), second[0].start_salt, second[0].counter), (1, None, 3));
+    }
+
+    #[test]
+    fn a_batch_that_is_not_confirmed_takes_its_record_key_with_it() {
+        let mut writer = writer();
+        let first = prepare(&mut writer, &[b"a"]);
+        writer.confirm(first);
+        let head = writer.head();
+        drop(prepare(&mut writer, &[b"b"]));
+        assert_eq!(writer.head(), head);
+        assert!(record_nonces(prepare(&mut writer, &[b"c"]).frames())[0].start_salt.is_some());
+    }
+
+    #[test]
+    fn a_batch_that_fails_takes_the_record_key_with_it() {
+        let mut writer = writer();
+        let first = prepare(&mut writer, &[]);
+        writer.confirm(first);
+        let large = vec![0; crate::MAX_PAYLOAD_BYTES + 1];
+        let error = writer.prepare(&[b"sealed already", &large], SealPolicy::ProductKey).unwrap_err();
+        assert!(matches!(error, SealError::PayloadTooLarge { .. }));
+        assert!(record_nonces(prepare(&mut writer, &[b"c"]).frames())[0].start_salt.is_some());
+    }
+
+    #[test]
+    fn a_record_key_is_replaced_before_its_last_nonce() {
+        let mut writer = writer();
+        let first = prepare(&mut writer, &[]);
+        writer.confirm(first);
+        writer.start.as_mut().unwrap().counter = MAX_RECORDS_PER_START - 1;
+        let batch = prepare(&mut writer, &[b"last"]);
+        assert!(record_nonces(batch.frames())[0].start_salt.is_none());
+        writer.confirm(batch);
+        assert!(record_nonces(prepare(&mut writer, &[b"next"]).frames())[0].start_salt.is_some());
     }
 }

@@ -65,11 +65,7 @@ impl DirectoryStore<HostFiles> {
         match HostFiles::open(path) {
             Ok(Some(files)) => Ok(Self::on(files)),
             Ok(None) => Err(StoreError::Locked { path: path.to_owned() }),
-            Err(source) => Err(StoreError::Io {
-                action: "open the seal directory",
-                path: path.to_owned(),
-                source,
-            }),
+            Err(source) => Err(StoreError::Io { action: "open the seal directory", path: path.to_owned(), source }),
         }
     }
 }
@@ -98,11 +94,7 @@ impl<F: Files> DirectoryStore<F> {
         match bytes {
             Some(bytes) if bytes.len() as u64 > max => {
                 let got = self.at("read", name, |files, name| files.length(name))?;
-                Err(StoreError::TooLarge {
-                    path: self.files.path(name),
-                    max,
-                    got,
-                })
+                Err(StoreError::TooLarge { path: self.files.path(name), max, got })
             }
             other => Ok(other),
         }
@@ -167,9 +159,7 @@ impl<F: Files> DirectoryStore<F> {
         let (heads, length) = (known.heads.clone(), known.length);
         for (head, offset) in heads.iter().zip(HEADS_AT) {
             let mut stored = [0; HEAD_LEN];
-            self.at("read", DATA_FILE, |files, name| {
-                files.read_at(name, &mut stored, offset)
-            })?;
+            self.at("read", DATA_FILE, |files, name| files.read_at(name, &mut stored, offset))?;
             if stored.as_slice() != head.as_slice() {
                 return Err(self.conflict());
             }
@@ -181,9 +171,7 @@ impl<F: Files> DirectoryStore<F> {
     }
 
     fn conflict(&self) -> StoreError {
-        StoreError::Conflict {
-            path: self.files.path(DATA_FILE),
-        }
+        StoreError::Conflict { path: self.files.path(DATA_FILE) }
     }
 
     /// After a failed write: puts the log back to `length`, durably.
@@ -193,9 +181,7 @@ impl<F: Files> DirectoryStore<F> {
     }
 
     fn write_head(&mut self, head: &[u8; HEAD_LEN], block: usize) -> Result<(), StoreError> {
-        self.at("write", DATA_FILE, |files, name| {
-            files.write_at(name, head, HEADS_AT[block])
-        })?;
+        self.at("write", DATA_FILE, |files, name| files.write_at(name, head, HEADS_AT[block]))?;
         self.remember_head(head, block);
         Ok(())
     }
@@ -226,11 +212,7 @@ impl<F: Files> RecordStore for DirectoryStore<F> {
         let mut block = || blocks.next().unwrap_or_default();
         let (header, heads) = (block(), [block(), block()]);
         let known_heads = heads.each_ref().map(|head| head[..HEAD_LEN.min(head.len())].to_vec());
-        self.known = Some(Known {
-            heads: known_heads,
-            newest: 0,
-            length,
-        });
+        self.known = Some(Known { heads: known_heads, newest: 0, length });
         Ok(Stored::Complete(StoredLog {
             wrapped_keys,
             header,
@@ -258,9 +240,7 @@ impl<F: Files> RecordStore for DirectoryStore<F> {
             // All of the block: damage may lie beyond the head's own bytes.
             let mut block = vec![0; BLOCK];
             block[..HEAD_LEN].copy_from_slice(head);
-            self.at("write", DATA_FILE, |files, name| {
-                files.write_at(name, &block, HEADS_AT[other])
-            })?;
+            self.at("write", DATA_FILE, |files, name| files.write_at(name, &block, HEADS_AT[other]))?;
             self.sync(DATA_FILE)?;
             self.remember_head(head, other);
         }
@@ -286,11 +266,7 @@ impl<F: Files> RecordStore for DirectoryStore<F> {
         self.rename(NEW_DATA_FILE, DATA_FILE)?;
         self.sync_names()?;
         let heads = [head.to_vec(), head.to_vec()];
-        self.known = Some(Known {
-            heads,
-            newest: 0,
-            length: data.len() as u64,
-        });
+        self.known = Some(Known { heads, newest: 0, length: data.len() as u64 });
         Ok(())
     }
 
@@ -331,9 +307,7 @@ impl<F: Files> RecordStore for DirectoryStore<F> {
     fn set_aside(&mut self) -> Result<String, StoreError> {
         self.known = None;
         let names = self.at("list", "", |files, _| files.names())?;
-        let numbers = names
-            .iter()
-            .filter_map(|name| name.strip_prefix(REPLACED_PREFIX)?.parse::<u64>().ok());
+        let numbers = names.iter().filter_map(|name| name.strip_prefix(REPLACED_PREFIX)?.parse::<u64>().ok());
         let last = numbers.max().unwrap_or(0);
         // The key goes first: a crash in between leaves data without key, which is recovery as before, and the data
         // then follow into the same folder.

@@ -115,12 +115,7 @@ impl HostFiles {
             // No locks here (network file systems, LibOSes): comparing the head at each commit still finds a second writer.
             Err(TryLockError::Error(_)) => false,
         };
-        Ok(Some(Self {
-            path: path.to_owned(),
-            directory,
-            exclusive,
-            open: None,
-        }))
+        Ok(Some(Self { path: path.to_owned(), directory, exclusive, open: None }))
     }
 
     fn file(&mut self, name: &str) -> io::Result<&File> {
@@ -162,13 +157,7 @@ impl Files for HostFiles {
 
     fn create(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let mut options = OpenOptions::new();
-        let file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(self.path.join(name))?;
+        let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(self.path.join(name))?;
         file.write_all_at(bytes, 0)?;
         self.open = Some((name.to_owned(), file));
         Ok(())
@@ -208,9 +197,7 @@ impl Files for HostFiles {
     }
 
     fn names(&mut self) -> io::Result<Vec<String>> {
-        fs::read_dir(&self.path)?
-            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect()
+        fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
     }
 
     fn sync_names(&mut self, folder: Option<&str>) -> io::Result<()> {

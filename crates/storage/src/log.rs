@@ -74,22 +74,10 @@ pub fn open(
 
 /// Repairs what a crash left behind, and only then hands the records out.
 fn settle(mut origin: Origin, verified: VerifiedLog) -> Result<Existing, OpenError> {
-    let VerifiedLog {
-        records,
-        writer,
-        newest_head,
-        damaged_head,
-        unconfirmed,
-        torn_tail,
-        wrapped_under,
-    } = verified;
+    let VerifiedLog { records, writer, newest_head, damaged_head, unconfirmed, torn_tail, wrapped_under } = verified;
     let head = writer.encode_head();
     let head = (unconfirmed > 0 || damaged_head.is_some()).then_some(&head);
-    origin.store.settle(Settled {
-        log_bytes: writer.log_bytes(),
-        newest_head,
-        head,
-    })?;
+    origin.store.settle(Settled { log_bytes: writer.log_bytes(), newest_head, head })?;
 
     // The log decides: a stricter wrap was prepared for a commit that never became durable, or a laxer one was due.
     let rewrapped = wrapped_under != writer.policy();
@@ -98,22 +86,8 @@ fn settle(mut origin: Origin, verified: VerifiedLog) -> Result<Existing, OpenErr
         origin.store.replace_keys(&wrapped)?;
     }
     let exclusive = origin.store.is_exclusive();
-    let report = OpenReport {
-        unconfirmed,
-        torn_tail,
-        damaged_head: damaged_head.is_some(),
-        rewrapped,
-        exclusive,
-    };
-    Ok(Existing {
-        records,
-        log: SealedLog {
-            origin,
-            writer,
-            condition: Condition::Open,
-        },
-        report,
-    })
+    let report = OpenReport { unconfirmed, torn_tail, damaged_head: damaged_head.is_some(), rewrapped, exclusive };
+    Ok(Existing { records, log: SealedLog { origin, writer, condition: Condition::Open }, report })
 }
 
 /// Where a log is stored, and what protects it.
@@ -131,10 +105,7 @@ pub struct NewDeployment {
 
 impl NewDeployment {
     fn on(origin: Origin) -> Result<Self, SealError> {
-        Ok(Self {
-            origin,
-            epoch_key: EpochKey::generate(DeploymentId::generate()?)?,
-        })
+        Ok(Self { origin, epoch_key: EpochKey::generate(DeploymentId::generate()?)? })
     }
 
     /// The identifier, so that the first records can contain it.
@@ -159,17 +130,10 @@ impl NewDeployment {
         if condition == Condition::Open {
             let wrapped = writer.epoch_key().wrap(&*origin.keys, policy, &origin.trust)?;
             let header = writer.header().encode();
-            origin
-                .store
-                .create(&wrapped, &header, batch.frames(), batch.head())
-                .map_err(CommitError::Create)?;
+            origin.store.create(&wrapped, &header, batch.frames(), batch.head()).map_err(CommitError::Create)?;
         }
         writer.confirm(batch);
-        Ok(SealedLog {
-            origin,
-            writer,
-            condition,
-        })
+        Ok(SealedLog { origin, writer, condition })
     }
 }
 
@@ -287,16 +251,10 @@ impl SealedLog {
         }
         // Wrapped before anything is written: the TEE may fail. At no time is the key on disk wrapped more laxly than
         // the newest durable record allows; opening sorts out what a crash in between leaves.
-        let wrapped = self
-            .writer
-            .epoch_key()
-            .wrap(&*self.origin.keys, policy, &self.origin.trust)?;
+        let wrapped = self.writer.epoch_key().wrap(&*self.origin.keys, policy, &self.origin.trust)?;
         match policy {
             SealPolicy::UniqueKey => {
-                let laxer = self
-                    .writer
-                    .epoch_key()
-                    .wrap(&*self.origin.keys, before, &self.origin.trust)?;
+                let laxer = self.writer.epoch_key().wrap(&*self.origin.keys, before, &self.origin.trust)?;
                 self.replace_keys(&wrapped)?;
                 let result = self.append(batch);
                 if matches!(result, Err(CommitError::Refused(_))) {
@@ -324,10 +282,7 @@ impl SealedLog {
     }
 
     fn replace_keys(&mut self, wrapped: &[u8]) -> Result<(), CommitError> {
-        self.origin
-            .store
-            .replace_keys(wrapped)
-            .map_err(|error| self.close(error))
+        self.origin.store.replace_keys(wrapped).map_err(|error| self.close(error))
     }
 
     fn disable(&mut self, payloads: &[&[u8]]) -> Result<HeadInfo, CommitError> {
@@ -345,10 +300,6 @@ impl SealedLog {
 
 impl fmt::Debug for SealedLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "SealedLog {{ writer: {:?}, condition: {:?} }}",
-            self.writer, self.condition
-        )
+        write!(f, "SealedLog {{ writer: {:?}, condition: {:?} }}", self.writer, self.condition)
     }
 }

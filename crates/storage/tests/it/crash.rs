@@ -1,0 +1,223 @@
+//! Crashes at every byte of every operation, and power loss.
+
+use marblerun_sealing::{SealMode, SealPolicy};
+use marblerun_storage::{CommitError, Opened, SealedLog};
+
+use crate::disk::{Computer, Disk, Fault, Random};
+
+const PRODUCT: SealMode = SealMode::Sealed(SealPolicy::ProductKey);
+const UNIQUE: SealMode = SealMode::Sealed(SealPolicy::UniqueKey);
+
+/// All payloads of [`life`], in order.
+const ATTEMPTED: [&[u8]; 8] = [b"root", b"a", b"b", b"c", b"unique", b"d", b"e", b"product"];
+
+/// A deployment's life in two processes. Counts what was acknowledged in `acknowledged`.
+fn life(computer: &Computer, acknowledged: &mut usize) -> Result<(), CommitError> {
+    let Ok(Opened::New(new)) = computer.open() else { return Err(CommitError::Closed) };
+    let mut log = new.create(PRODUCT, &[b"root"])?;
+    *acknowledged += 1;
+    log.commit(&[b"a"])?;
+    *acknowledged += 1;
+    log.commit(&[b"b", b"c"])?;
+    *acknowledged += 2;
+    log.commit_with_mode(UNIQUE, &[b"unique"])?;
+    *acknowledged += 1;
+    log.commit(&[b"d"])?;
+    *acknowledged += 1;
+    drop(log);
+    let Ok(Opened::Existing(existing)) = computer.open() else { return Err(CommitError::Closed) };
+    let mut log = existing.log;
+    log.commit(&[b"e"])?;
+    *acknowledged += 1;
+    log.commit_with_mode(PRODUCT, &[b"product"])?;
+    *acknowledged += 1;
+    Ok(())
+}
+
+fn open_existing(computer: &Computer) -> Result<(Vec<Vec<u8>>, SealedLog), String> {
+    match computer.open().map_err(|error| format!("{error:?}"))? {
+        Opened::Existing(existing) => {
+            Ok((existing.records.iter().map(|record| record.expose().to_vec()).collect(), existing.log))
+        }
+        other => Err(format!("expected a state, got {other:?}")),
+    }
+}
+
+/// Everything acknowledged is there, nothing is there half, the seal mode fits, and life goes on.
+fn check(disk: Disk, acknowledged: usize) -> Result<(), String> {
+    let computer = Computer::with(disk);
+    if acknowledged == 0 && matches!(computer.open(), Ok(Opened::New(_))) {
+        return Ok(());
+    }
+    let (records, mut log) = open_existing(&computer)?;
+    if records.len() < acknowledged {
+        return Err(format!("{acknowledged} were acknowledged, {} are there", records.len()));
+    }
+    if ATTEMPTED.get(..records.len()).is_none_or(|expected| expected != records) {
+        return Err(format!("unexpected records {records:?}"));
+    }
+    let expected_mode = if (5..8).contains(&records.len()) { UNIQUE } else { PRODUCT };
+    if log.mode() != expected_mode || wrapped_mode(&computer) != expected_mode {
+        return Err(format!(
+            "{:?} with a key for {:?} after {} records",
+            log.mode(),
+            wrapped_mode(&computer),
+            records.len()
+        ));
+    }
+    log.commit(&[b"after"]).map_err(|error| format!("{error:?}"))?;
+    drop(log);
+    let (after, _) = open_existing(&computer)?;
+    if after.len() != records.len() + 1 {
+        return Err(format!("after the crash {} records became {}", records.len(), after.len()));
+    }
+    Ok(())
+}
+
+/// The seal mode in `sealed_key` (byte 66, see `docs/state-format.md`).
+fn wrapped_mode(computer: &Computer) -> SealMode {
+    if computer.file("sealed_key")[66] == 2 { UNIQUE } else { PRODUCT }
+}
+
+/// The operations of an undisturbed life.
+fn operations() -> Vec<(&'static str, usize)> {
+    let computer = Computer::default();
+    life(&computer, &mut 0).unwrap();
+    computer.lock().operations.clone()
+}
+
+fn crash(at: usize, torn: usize) -> (Disk, usize) {
+    let computer = Computer::default();
+    computer.lock().fault = Some(Fault::Crash { at, torn });
+    let mut acknowledged = 0;
+    life(&computer, &mut acknowledged).unwrap_err();
+    (computer.disk(), acknowledged)
+}
+
+/// Every byte of small writes, a sample of the large one that creates the file.
+fn cuts(bytes: usize) -> impl Iterator<Item = usize> {
+    (0..=bytes).step_by(if bytes > 4096 { 509 } else { 1 })
+}
+
+#[test]
+fn everything_acknowledged_survives_a_kill_at_every_byte_of_every_operation() {
+    let operations = operations();
+    assert!(operations.len() > 30);
+    for (at, (name, bytes)) in operations.into_iter().enumerate() {
+        for torn in cuts(bytes) {
+            let (disk, acknowledged) = crash(at, torn);
+            check(disk.after_kill(), acknowledged)
+                .unwrap_or_else(|error| panic!("kill at operation {at} ({name}), byte {torn}: {error}"));
+        }
+    }
+}
+
+#[test]
+fn everything_acknowledged_survives_power_loss_at_every_operation() {
+    for (at, (name, bytes)) in operations().into_iter().enumerate() {
+        for seed in 0..40 {
+            let mut random = Random::new(seed);
+            let (disk, acknowledged) = crash(at, random.below(bytes + 1));
+            check(disk.after_power_loss(&mut random), acknowledged)
+                .unwrap_or_else(|error| panic!("power loss at operation {at} ({name}), seed {seed}: {error}"));
+        }
+    }
+}
+
+#[test]
+fn a_crash_while_a_crash_is_being_repaired_is_survived() {
+    let count = operations().len();
+    for at in 0..count {
+        let mut random = Random::new(at as u64);
+        let (disk, acknowledged) = crash(at, 30);
+        let disk = disk.after_power_loss(&mut random);
+        for repair in 0..8 {
+            let computer = Computer::with(disk.clone());
+            computer.lock().fault = Some(Fault::Crash { at: repair, torn: 17 });
+            drop(computer.open());
+            check(computer.disk().after_power_loss(&mut random), acknowledged)
+                .unwrap_or_else(|error| panic!("power loss at operation {at}, then at operation {repair}: {error}"));
+        }
+    }
+}
+
+#[test]
+fn this_suite_notices_when_nothing_is_flushed() {
+    let computer = Computer::default();
+    computer.lock().fault = Some(Fault::IgnoreSync);
+    let mut acknowledged = 0;
+    life(&computer, &mut acknowledged).unwrap();
+    let lost =
+        (0..40).any(|seed| check(computer.disk().after_power_loss(&mut Random::new(seed)), acknowledged).is_err());
+    assert!(lost);
+}
+
+#[test]
+fn disabling_leaves_all_or_nothing_after_a_crash() {
+    let prepare = || {
+        let computer = Computer::default();
+        let Ok(Opened::New(new)) = computer.open() else { panic!("expected an empty store") };
+        let log = new.create(PRODUCT, &[b"root"]).unwrap();
+        (computer, log)
+    };
+    let (computer, mut log) = prepare();
+    let first = computer.lock().operations.len();
+    log.commit_with_mode(SealMode::Disabled, &[b"manifest"]).unwrap();
+    let last = computer.lock().operations.len();
+
+    let mut outcomes = [false; 2];
+    for at in first..last {
+        for seed in 0..20 {
+            let (computer, mut log) = prepare();
+            computer.lock().fault = Some(Fault::Crash { at, torn: 0 });
+            log.commit_with_mode(SealMode::Disabled, &[b"manifest"]).unwrap_err();
+            let disk =
+                if seed == 0 { computer.disk() } else { computer.disk().after_power_loss(&mut Random::new(seed)) };
+            let computer = Computer::with(disk);
+            match computer.open().unwrap() {
+                Opened::New(_) => {
+                    assert!(computer.disk().names().is_empty());
+                    outcomes[0] = true;
+                }
+                Opened::Existing(existing) => {
+                    assert_eq!(existing.records.len(), 1);
+                    outcomes[1] = true;
+                }
+                Opened::Recovery(recovery) => panic!("operation {at}, seed {seed}: {recovery:?}"),
+            }
+        }
+    }
+    assert_eq!(outcomes, [true; 2]);
+}
+
+#[test]
+fn moving_aside_loses_no_file_in_a_crash() {
+    let damaged = || {
+        let computer = Computer::default();
+        life(&computer, &mut 0).unwrap();
+        let mut disk = computer.disk();
+        let mut key = disk.file("sealed_key").to_vec();
+        key[100] ^= 1;
+        disk.put("sealed_key", key);
+        disk.put("sealed_data", disk.file("sealed_data").to_vec());
+        Computer::with(disk)
+    };
+    let replace = |computer: &Computer| match computer.open().unwrap() {
+        Opened::Recovery(recovery) => recovery.replace().map(|_| ()),
+        Opened::New(_) => Ok(()),
+        Opened::Existing(existing) => panic!("{existing:?}"),
+    };
+    let computer = damaged();
+    replace(&computer).unwrap();
+    let steps = computer.lock().operations.len();
+    for at in 0..steps {
+        let computer = damaged();
+        let before = (computer.file("sealed_key"), computer.file("sealed_data"));
+        computer.lock().fault = Some(Fault::Crash { at, torn: 0 });
+        replace(&computer).unwrap_err();
+        let computer = Computer::with(computer.disk().after_power_loss(&mut Random::new(at as u64)));
+        replace(&computer).unwrap();
+        let kept = (computer.file("replaced-1/sealed_key"), computer.file("replaced-1/sealed_data"));
+        assert!(kept == before, "operation {at}");
+    }
+}
