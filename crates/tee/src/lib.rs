@@ -5,6 +5,7 @@
 //! simulation exists only where no TEE is found *and* the program asks for it. The crate does not know how evidence is
 //! verified, and of software roots it knows no more than how to read them from `trust.json`.
 
+mod image_json;
 mod occlum;
 mod runtime;
 mod seal;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use marblerun_linux::sgx::SgxDevice;
 use marblerun_secret::SecretBytes;
 
+pub use image_json::parse_object;
 pub use occlum::{EvidenceError, Identity, Occlum, Sgx};
 pub use runtime::{Runtime, runtime};
 pub use seal::{SealError, SealKeyId, SealPolicy};
@@ -38,10 +40,7 @@ pub struct RetryPolicy {
 impl Default for RetryPolicy {
     /// Four tries within a second.
     fn default() -> Self {
-        Self {
-            tries: 4,
-            pause: Duration::from_millis(300),
-        }
+        Self { tries: 4, pause: Duration::from_millis(300) }
     }
 }
 
@@ -140,20 +139,13 @@ fn choose(runtime: &Runtime, oe_simulation: Option<&str>) -> Result<bool, TeeErr
         Runtime::Other { description } => {
             return match simulation {
                 Some("1") => Ok(false),
-                Some(value) => Err(TeeError::SimulationValue {
-                    value: value.to_owned(),
-                }),
-                None => Err(TeeError::NotFound {
-                    found: description.clone(),
-                }),
+                Some(value) => Err(TeeError::SimulationValue { value: value.to_owned() }),
+                None => Err(TeeError::NotFound { found: description.clone() }),
             };
         }
     };
     match (simulation, runtime) {
-        (Some(value), _) => Err(TeeError::SimulationInsideTee {
-            tee,
-            value: value.to_owned(),
-        }),
+        (Some(value), _) => Err(TeeError::SimulationInsideTee { tee, value: value.to_owned() }),
         (None, Runtime::Occlum) => Ok(true),
         (None, _) => Err(TeeError::Unsupported { tee }),
     }
@@ -225,9 +217,7 @@ mod tests {
     use super::*;
 
     fn linux() -> Runtime {
-        Runtime::Other {
-            description: "Linux 6.1".to_owned(),
-        }
+        Runtime::Other { description: "Linux 6.1".to_owned() }
     }
 
     #[test]
@@ -244,15 +234,9 @@ mod tests {
     fn a_simulation_request_inside_a_tee_is_fatal() {
         for value in ["1", "true", "yes"] {
             let error = choose(&Runtime::Occlum, Some(value)).unwrap_err();
-            assert!(
-                matches!(error, TeeError::SimulationInsideTee { tee: "Occlum", .. }),
-                "{error}"
-            );
+            assert!(matches!(error, TeeError::SimulationInsideTee { tee: "Occlum", .. }), "{error}");
             let error = choose(&Runtime::Gramine, Some(value)).unwrap_err();
-            assert!(
-                matches!(error, TeeError::SimulationInsideTee { tee: "Gramine", .. }),
-                "{error}"
-            );
+            assert!(matches!(error, TeeError::SimulationInsideTee { tee: "Gramine", .. }), "{error}");
         }
     }
 
@@ -271,10 +255,7 @@ mod tests {
 
     #[test]
     fn gramine_is_named_as_not_supported() {
-        assert_eq!(
-            choose(&Runtime::Gramine, None).unwrap_err().to_string(),
-            "expected Occlum, got Gramine"
-        );
+        assert_eq!(choose(&Runtime::Gramine, None).unwrap_err().to_string(), "expected Occlum, got Gramine");
     }
 
     #[test]

@@ -207,10 +207,7 @@ impl<D: Sgx> Occlum<D> {
     /// # Errors
     /// [`EvidenceError::Report`].
     pub fn identity(&self) -> Result<Identity, EvidenceError> {
-        let report = self
-            .device
-            .self_report(&[0; REPORT_DATA_LEN])
-            .map_err(EvidenceError::Report)?;
+        let report = self.device.self_report(&[0; REPORT_DATA_LEN]).map_err(EvidenceError::Report)?;
         Ok(Identity::from_report(&report))
     }
 }
@@ -291,31 +288,18 @@ pub(crate) mod tests {
             }
             self.requests.borrow_mut().push(*request);
             let mut key = [0; 16];
-            key.iter_mut()
-                .zip(&request[40..56])
-                .for_each(|(out, id)| *out = id ^ request[2] ^ request[4]);
+            key.iter_mut().zip(&request[40..56]).for_each(|(out, id)| *out = id ^ request[2] ^ request[4]);
             Ok(key)
         }
     }
 
     fn occlum(device: FakeSgx) -> Occlum<FakeSgx> {
-        Occlum::new(
-            device,
-            RetryPolicy {
-                tries: 3,
-                pause: Duration::ZERO,
-            },
-        )
+        Occlum::new(device, RetryPolicy { tries: 3, pause: Duration::ZERO })
     }
 
     #[test]
     fn evidence_is_the_header_followed_by_a_quote_over_the_report_data() {
-        let evidence = occlum(FakeSgx {
-            size: Ok(4598),
-            ..FakeSgx::default()
-        })
-        .evidence(&[9; 64])
-        .unwrap();
+        let evidence = occlum(FakeSgx { size: Ok(4598), ..FakeSgx::default() }).evidence(&[9; 64]).unwrap();
         assert_eq!(evidence[..16], *b"\x01\0\0\0\x02\0\0\0\xf6\x11\0\0\0\0\0\0");
         assert_eq!(evidence.len(), 16 + 4598);
         assert_eq!(evidence[16..80], [9; 64]);
@@ -323,20 +307,14 @@ pub(crate) mod tests {
 
     #[test]
     fn a_busy_quoting_enclave_is_tried_again() {
-        let occlum = occlum(FakeSgx {
-            quote_errors: RefCell::new(vec![22, 16]),
-            ..FakeSgx::default()
-        });
+        let occlum = occlum(FakeSgx { quote_errors: RefCell::new(vec![22, 16]), ..FakeSgx::default() });
         assert!(occlum.evidence(&[1; 64]).is_ok());
         assert_eq!(occlum.device.quotes_asked.get(), 3);
     }
 
     #[test]
     fn tries_end_with_the_policy_and_the_error_names_call_and_causes() {
-        let occlum = occlum(FakeSgx {
-            quote_errors: RefCell::new(vec![22; 9]),
-            ..FakeSgx::default()
-        });
+        let occlum = occlum(FakeSgx { quote_errors: RefCell::new(vec![22; 9]), ..FakeSgx::default() });
         let error = occlum.evidence(&[1; 64]).unwrap_err();
         assert_eq!(error.to_string(), "GEN_DCAP_QUOTE on /dev/sgx failed in 3 tries");
         assert!(error.hint().unwrap().contains("DCAP"));
@@ -345,59 +323,28 @@ pub(crate) mod tests {
 
     #[test]
     fn a_generator_that_failed_to_start_is_not_tried_again() {
-        let occlum = occlum(FakeSgx {
-            quote_errors: RefCell::new(vec![5; 9]),
-            ..FakeSgx::default()
-        });
-        assert!(matches!(
-            occlum.evidence(&[1; 64]),
-            Err(EvidenceError::Quote { tries: 1, .. })
-        ));
+        let occlum = occlum(FakeSgx { quote_errors: RefCell::new(vec![5; 9]), ..FakeSgx::default() });
+        assert!(matches!(occlum.evidence(&[1; 64]), Err(EvidenceError::Quote { tries: 1, .. })));
     }
 
     #[test]
     fn sizes_outside_1_to_65536_are_refused() {
         for got in [0, 65537, u32::MAX] {
-            let error = occlum(FakeSgx {
-                size: Ok(got),
-                ..FakeSgx::default()
-            })
-            .evidence(&[1; 64])
-            .unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                format!("GET_DCAP_QUOTE_SIZE: expected 1 to 65536 bytes, got {got}")
-            );
+            let error = occlum(FakeSgx { size: Ok(got), ..FakeSgx::default() }).evidence(&[1; 64]).unwrap_err();
+            assert_eq!(error.to_string(), format!("GET_DCAP_QUOTE_SIZE: expected 1 to 65536 bytes, got {got}"));
         }
-        assert!(
-            occlum(FakeSgx {
-                size: Ok(65536),
-                ..FakeSgx::default()
-            })
-            .evidence(&[1; 64])
-            .is_ok()
-        );
+        assert!(occlum(FakeSgx { size: Ok(65536), ..FakeSgx::default() }).evidence(&[1; 64]).is_ok());
     }
 
     #[test]
     fn a_failing_size_call_is_named() {
-        let error = occlum(FakeSgx {
-            size: Err(22),
-            ..FakeSgx::default()
-        })
-        .evidence(&[1; 64])
-        .unwrap_err();
+        let error = occlum(FakeSgx { size: Err(22), ..FakeSgx::default() }).evidence(&[1; 64]).unwrap_err();
         assert_eq!(error.to_string(), "GET_DCAP_QUOTE_SIZE on /dev/sgx failed");
     }
 
     #[test]
     fn a_quote_of_zeros_is_refused() {
-        let error = occlum(FakeSgx {
-            quote_byte: 0,
-            ..FakeSgx::default()
-        })
-        .evidence(&[1; 64])
-        .unwrap_err();
+        let error = occlum(FakeSgx { quote_byte: 0, ..FakeSgx::default() }).evidence(&[1; 64]).unwrap_err();
         assert_eq!(error.to_string(), "the host delivered an empty quote");
     }
 

@@ -36,9 +36,7 @@ fn classify(name: &Uname) -> Runtime {
     if name.sysname == "Linux" && name.release == "3.10.0" && name.version == "1" && name.machine == "x86_64" {
         return Runtime::Gramine;
     }
-    Runtime::Other {
-        description: format!("{} {}", name.sysname, name.release),
-    }
+    Runtime::Other { description: format!("{} {}", name.sysname, name.release) }
 }
 
 #[cfg(test)]

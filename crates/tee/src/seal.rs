@@ -14,10 +14,7 @@ pub(crate) const KEY_LEN: usize = 32;
 
 /// The key ids of the two halves. Fixed, so that the same enclave finds the same key after a restart without having
 /// stored anything; freshness of what is encrypted comes from the layer above, which derives its keys from this one.
-const KEY_IDS: [[u8; 32]; 2] = [
-    *b"MarbleRun seal key, first half\0\0",
-    *b"MarbleRun seal key, second half\0",
-];
+const KEY_IDS: [[u8; 32]; 2] = [*b"MarbleRun seal key, first half\0\0", *b"MarbleRun seal key, second half\0"];
 
 /// Intel SDK `sgx_tseal.h`: INIT and DEBUG (and reserved bits) enter the key, so that a debug enclave of the same
 /// signer gets another one.
@@ -62,11 +59,7 @@ impl SealKeyId {
     const FORMAT: u8 = 1;
 
     pub(crate) fn simulation(policy: SealPolicy) -> Self {
-        Self {
-            policy,
-            isv_svn: 0,
-            cpu_svn: [0; 16],
-        }
+        Self { policy, isv_svn: 0, cpu_svn: [0; 16] }
     }
 
     /// To what the key is bound.
@@ -97,11 +90,7 @@ impl SealKeyId {
         };
         let mut cpu_svn = [0; 16];
         cpu_svn.copy_from_slice(&bytes[4..]);
-        Ok(Self {
-            policy,
-            isv_svn: u16::from_le_bytes([bytes[2], bytes[3]]),
-            cpu_svn,
-        })
+        Ok(Self { policy, isv_svn: u16::from_le_bytes([bytes[2], bytes[3]]), cpu_svn })
     }
 
     /// The SGX key request (Intel SDK `sgx_key.h`) for one half of the key.
@@ -163,11 +152,7 @@ impl<D: Sgx> Occlum<D> {
             .map_err(|error| SealError::Identity(EvidenceError::Report(error)))?;
         let mut cpu_svn = [0; 16];
         cpu_svn.copy_from_slice(&report[..16]);
-        Ok(SealKeyId {
-            policy,
-            isv_svn: u16::from_le_bytes([report[258], report[259]]),
-            cpu_svn,
-        })
+        Ok(SealKeyId { policy, isv_svn: u16::from_le_bytes([report[258], report[259]]), cpu_svn })
     }
 
     /// The 32-byte seal key that `id` names.
@@ -184,10 +169,7 @@ impl<D: Sgx> Occlum<D> {
                 }
                 Err(source) => {
                     key.zeroize();
-                    return Err(SealError::Key {
-                        requested: id.isv_svn,
-                        source,
-                    });
+                    return Err(SealError::Key { requested: id.isv_svn, source });
                 }
             }
         }
@@ -204,16 +186,7 @@ mod tests {
     use crate::occlum::tests::FakeSgx;
 
     fn occlum(isv_svn: u16) -> Occlum<FakeSgx> {
-        Occlum::new(
-            FakeSgx {
-                isv_svn,
-                ..FakeSgx::default()
-            },
-            RetryPolicy {
-                tries: 1,
-                pause: Duration::ZERO,
-            },
-        )
+        Occlum::new(FakeSgx { isv_svn, ..FakeSgx::default() }, RetryPolicy { tries: 1, pause: Duration::ZERO })
     }
 
     #[test]
@@ -266,17 +239,8 @@ mod tests {
         other_format[0] = 2;
         let mut other_policy = bytes;
         other_policy[1] = 3;
-        for wrong in [
-            &bytes[..19],
-            &[bytes.as_slice(), &[0]].concat(),
-            &other_format,
-            &other_policy,
-            &[],
-        ] {
-            assert!(
-                matches!(SealKeyId::from_bytes(wrong), Err(SealError::KeyId)),
-                "{wrong:?}"
-            );
+        for wrong in [&bytes[..19], &[bytes.as_slice(), &[0]].concat(), &other_format, &other_policy, &[]] {
+            assert!(matches!(SealKeyId::from_bytes(wrong), Err(SealError::KeyId)), "{wrong:?}");
         }
     }
 }

@@ -19,6 +19,8 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::Deserialize;
 
+use crate::image_json::parse_object;
+
 /// Where the image holds the file; an absent file means the hardware class.
 pub const TRUST_PATH: &str = "/etc/marblerun/trust.json";
 
@@ -96,29 +98,17 @@ pub fn read_trust(path: &Path) -> Result<TrustClass, TrustError> {
 }
 
 fn parse(content: &[u8]) -> Result<TrustClass, TrustError> {
-    let file: TrustFile = serde_json::from_slice(content).map_err(TrustError::Json)?;
+    let file: TrustFile = parse_object(content).map_err(TrustError::Json)?;
     let got = file.roots.len();
     match file.class {
         Class::Hardware if got == 0 => Ok(TrustClass::Hardware),
-        Class::Hardware => Err(TrustError::RootCount {
-            class: "hardware",
-            expected: "no",
-            got,
-        }),
-        Class::Software if got == 0 || got > MAX_ROOTS => Err(TrustError::RootCount {
-            class: "software",
-            expected: "1 to 8",
-            got,
-        }),
+        Class::Hardware => Err(TrustError::RootCount { class: "hardware", expected: "no", got }),
+        Class::Software if got == 0 || got > MAX_ROOTS => {
+            Err(TrustError::RootCount { class: "software", expected: "1 to 8", got })
+        }
         Class::Software => {
-            let roots = file
-                .roots
-                .iter()
-                .enumerate()
-                .map(|(index, root)| decode_root(index, root));
-            Ok(TrustClass::Software {
-                roots: roots.collect::<Result<_, _>>()?,
-            })
+            let roots = file.roots.iter().enumerate().map(|(index, root)| decode_root(index, root));
+            Ok(TrustClass::Software { roots: roots.collect::<Result<_, _>>()? })
         }
     }
 }
@@ -160,17 +150,12 @@ mod tests {
     #[test]
     fn an_absent_file_means_hardware() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(
-            read_trust(&dir.path().join("trust.json")).unwrap(),
-            TrustClass::Hardware
-        );
+        assert_eq!(read_trust(&dir.path().join("trust.json")).unwrap(), TrustClass::Hardware);
     }
 
     #[test]
     fn software_names_its_roots_as_pem_or_base64() {
-        let expected = TrustClass::Software {
-            roots: vec![DER.to_vec(), DER.to_vec()],
-        };
+        let expected = TrustClass::Software { roots: vec![DER.to_vec(), DER.to_vec()] };
         let file = format!(r#"{{"Class":"software","Roots":["{PEM}","MAMCAQE="]}}"#);
         assert_eq!(parse(file.as_bytes()).unwrap(), expected);
     }
@@ -184,10 +169,7 @@ mod tests {
 
     #[test]
     fn software_without_roots_or_with_too_many_is_refused() {
-        check_refused(
-            r#"{"Class":"software"}"#,
-            "trust.json: class software expects 1 to 8 roots, got 0",
-        );
+        check_refused(r#"{"Class":"software"}"#, "trust.json: class software expects 1 to 8 roots, got 0");
         let nine = vec![format!("\"{PEM}\""); 9].join(",");
         let file = format!(r#"{{"Class":"software","Roots":[{nine}]}}"#);
         check_refused(&file, "trust.json: class software expects 1 to 8 roots, got 9");
@@ -209,6 +191,7 @@ mod tests {
             "",
             "{}",
             "null",
+            r#"["hardware"]"#,
             r#"{"Class":"simulation"}"#,
             r#"{"Class":"Software","Roots":["MAMCAQE="]}"#,
             r#"{"Class":"hardware","Class":"software"}"#,
@@ -225,13 +208,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("trust.json");
         std::fs::write(&path, vec![b' '; MAX_FILE_BYTES + 1]).unwrap();
-        assert!(matches!(
-            read_trust(&path),
-            Err(TrustError::Read(ReadError::TooLarge { .. }))
-        ));
-        assert!(matches!(
-            read_trust(dir.path()),
-            Err(TrustError::Read(ReadError::NotRegular { .. }))
-        ));
+        assert!(matches!(read_trust(&path), Err(TrustError::Read(ReadError::TooLarge { .. }))));
+        assert!(matches!(read_trust(dir.path()), Err(TrustError::Read(ReadError::NotRegular { .. }))));
     }
 }

@@ -1,0 +1,5 @@
+//! A Marble against Coordinators of every kind, through real sockets.
+
+mod activation;
+mod coordinator;
+mod pin;
