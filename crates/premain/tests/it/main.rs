@@ -1,13 +1,11 @@
 //! The program as its operator sees it.
 
+#![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+
 use std::process::{Command, Output};
 
 fn premain(format: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_premain-libos"))
-        .env_clear()
-        .env("EDG_LOG_FORMAT", format)
-        .output()
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_premain-libos")).env_clear().env("EDG_LOG_FORMAT", format).output().unwrap()
 }
 
 #[test]
