@@ -7,6 +7,9 @@
 //! Templates in files and environment variables are not looked at here: running them needs secrets.
 
 mod certificate;
+mod check;
+mod nearest;
+mod pem;
 mod schema;
 mod secret_type;
 mod user_secret;
@@ -15,7 +18,9 @@ pub use certificate::{
     AttributeTypeAndValue, BigInteger, CertificateTemplate, DottedOid, ExtraExtension, IgnoredMembers, IpRange,
     NoMembers, PolicyMapping, SecretCertificate, SubjectName, Timestamp, UrlObject,
 };
+pub use check::{AzureHsm, CheckError, MAX_DERIVED_KEY_BITS, MAX_RANDOM_KEY_BITS};
 pub use marblerun_json::{DecodeError, Place, UnknownMember};
+pub use pem::{MAX_RECOVERY_KEY_BITS, MIN_RECOVERY_KEY_BITS, PemError, recovery_key, user_certificate};
 pub use schema::{
     Config, Encoding, FeatureGate, File, Infrastructure, MAX_MANIFEST_BYTES, Manifest, Marble, Package, Parameters,
     Role, SealMode, SecretDefinition, TlsEntry, TlsTag, User, fingerprint,

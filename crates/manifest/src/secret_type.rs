@@ -17,13 +17,7 @@ pub enum SecretType {
 
 impl SecretType {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 5] = [
-        Self::SymmetricKey,
-        Self::CertRsa,
-        Self::CertEcdsa,
-        Self::CertEd25519,
-        Self::Plain,
-    ];
+    pub const ALL: [Self; 5] = [Self::SymmetricKey, Self::CertRsa, Self::CertEcdsa, Self::CertEd25519, Self::Plain];
 
     /// The word that stands in a manifest.
     pub fn as_str(self) -> &'static str {
@@ -33,6 +27,14 @@ impl SecretType {
             Self::CertEcdsa => "cert-ecdsa",
             Self::CertEd25519 => "cert-ed25519",
             Self::Plain => "plain",
+        }
+    }
+
+    /// True for the kinds that have a certificate.
+    pub fn is_certificate(self) -> bool {
+        match self {
+            Self::CertRsa | Self::CertEcdsa | Self::CertEd25519 => true,
+            Self::SymmetricKey | Self::Plain => false,
         }
     }
 

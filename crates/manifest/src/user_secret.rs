@@ -47,11 +47,7 @@ impl Decode for UserSecret {
     fn decode(&mut self, decoder: &mut Decoder<'_>) -> Result<(), DecodeError> {
         let mut object = UserSecretObject::default();
         object.decode(decoder)?;
-        *self = Self {
-            cert: object.cert,
-            private: object.private.0,
-            key: object.key.0,
-        };
+        *self = Self { cert: object.cert, private: object.private.0, key: object.key.0 };
         Ok(())
     }
 }

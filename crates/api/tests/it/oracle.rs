@@ -65,7 +65,7 @@ fn write(kind: &str, value: &Value) -> String {
         "uint" => encode(&value.as_u64().unwrap()),
         "bool" => encode(&value.as_bool().unwrap()),
         "string-map" => encode(&map(value, text)),
-        "bytes-map" => encode(&map(value, |value| bytes(value))),
+        "bytes-map" => encode(&map(value, bytes)),
         "secret" => encode(&secret(value)),
         "secret-map" => encode(&map(value, secret)),
         "v1-secrets" => encode_secrets_v1(&map(value, secret).unwrap()),

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use der::Decode as _;
 use marblerun_json::{Decode, DecodeError, DecodeErrorKind, Decoder, ValueKind, decode_base64, decode_object};
+use x509_cert::certificate::{CertificateInner, Raw};
 
 pub use primitive::{DottedOid, Timestamp};
 pub use url::{NoMembers, UrlObject};
@@ -17,9 +18,11 @@ pub(crate) use primitive::shorten;
 /// The member `Cert` of a secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SecretCertificate {
-    /// Nothing, `null`, or a string that is not base64: an empty template.
+    /// Nothing or `null`: an empty template.
     #[default]
     Unset,
+    /// A string that is not base64, for instance a PEM text: counts as an empty template, as in MarbleRun v1.9.1.
+    Unreadable,
     /// A template, given as an object.
     Template(Box<CertificateTemplate>),
     /// A certificate in DER form, given as base64. Its fields serve as a template.
@@ -40,8 +43,8 @@ impl Decode for SecretCertificate {
                 Self::Template(template)
             }
             ValueKind::String => match decode_base64(&decoder.string()?) {
-                None => Self::Unset,
-                Some(der) if x509_cert::Certificate::from_der(&der).is_ok() => Self::Der(der),
+                None => Self::Unreadable,
+                Some(der) if CertificateInner::<Raw>::from_der(&der).is_ok() => Self::Der(der),
                 Some(_) => return Err(decoder.error_at(DecodeErrorKind::Certificate, offset)),
             },
             got => {
@@ -288,10 +291,7 @@ decode_object!(PolicyMapping {
 
 /// Members of a certificate template without effect. They must still have the right type.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(
-    missing_docs,
-    reason = "the names are those of Go's x509.Certificate, and nothing reads the values"
-)]
+#[expect(missing_docs, reason = "the names are those of Go's x509.Certificate, and nothing reads the values")]
 pub struct IgnoredMembers {
     pub raw: Option<Vec<u8>>,
     pub raw_tbs_certificate: Option<Vec<u8>>,

@@ -29,10 +29,7 @@ const SECONDS_PER_DAY: i64 = 86_400;
 
 impl Timestamp {
     /// 0001-01-01T00:00:00Z.
-    const UNSET: Self = Self {
-        seconds: -62_135_596_800,
-        nanoseconds: 0,
-    };
+    const UNSET: Self = Self { seconds: -62_135_596_800, nanoseconds: 0 };
 
     /// True if no time was given.
     pub fn is_unset(&self) -> bool {
@@ -90,13 +87,7 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (year, month, day) = date_of(self.seconds.div_euclid(SECONDS_PER_DAY));
         let second = self.seconds.rem_euclid(SECONDS_PER_DAY);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}",
-            second / 3600,
-            second / 60 % 60,
-            second % 60
-        )?;
+        write!(f, "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)?;
         if self.nanoseconds > 0 {
             let fraction = format!("{:09}", self.nanoseconds);
             write!(f, ".{}", fraction.trim_end_matches('0'))?;
@@ -119,9 +110,7 @@ impl Decode for Timestamp {
 }
 
 fn two_digits(digits: &[u8]) -> Option<i64> {
-    digits.iter().try_fold(0, |number, digit| {
-        digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0'))
-    })
+    digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0')))
 }
 
 fn split_digits(date: &[u8], separator: u8) -> Option<(i64, i64, i64)> {
@@ -131,22 +120,14 @@ fn split_digits(date: &[u8], separator: u8) -> Option<(i64, i64, i64)> {
     if *s1 != separator || *s2 != separator {
         return None;
     }
-    Some((
-        two_digits(&[*y1, *y2, *y3, *y4])?,
-        two_digits(&[*m1, *m2])?,
-        two_digits(&[*d1, *d2])?,
-    ))
+    Some((two_digits(&[*y1, *y2, *y3, *y4])?, two_digits(&[*m1, *m2])?, two_digits(&[*d1, *d2])?))
 }
 
 fn clock_digits(clock: &[u8]) -> Option<(i64, i64, i64)> {
     let [h1, h2, b':', m1, m2, b':', s1, s2] = clock else {
         return None;
     };
-    Some((
-        two_digits(&[*h1, *h2])?,
-        two_digits(&[*m1, *m2])?,
-        two_digits(&[*s1, *s2])?,
-    ))
+    Some((two_digits(&[*h1, *h2])?, two_digits(&[*m1, *m2])?, two_digits(&[*s1, *s2])?))
 }
 
 /// Days from 1970-01-01 to a date of the proleptic Gregorian calendar; `None` if there is no such date.
@@ -162,11 +143,7 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> Option<i64> {
         return None;
     }
     // Years begin in March here, so that the leap day is a year's last.
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let era = year.div_euclid(400);
     let year_of_era = year.rem_euclid(400);
     let day_of_year = (153 * month + 2) / 5 + day - 1;
@@ -248,10 +225,7 @@ impl Decode for BigInteger {
         let offset = decoder.offset();
         let literal = decoder.number(EXPECTED)?;
         if literal.contains(['.', 'e', 'E']) {
-            let kind = DecodeErrorKind::Range {
-                expected: EXPECTED,
-                got: shorten(literal),
-            };
+            let kind = DecodeErrorKind::Range { expected: EXPECTED, got: shorten(literal) };
             return Err(decoder.error_at(kind, offset));
         }
         self.0 = Some(if literal == "-0" { "0" } else { literal }.to_owned());

@@ -36,9 +36,7 @@ impl Config {
 
     /// True if the feature is switched on.
     pub fn has_feature(&self, feature: FeatureGate) -> bool {
-        self.feature_gates
-            .iter()
-            .any(|word| FeatureGate::from_word(word) == Some(feature))
+        self.feature_gates.iter().any(|word| FeatureGate::from_word(word) == Some(feature))
     }
 }
 
@@ -91,8 +89,6 @@ impl FeatureGate {
 
     /// The feature with this word, compared without regard to case.
     pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|feature| feature.as_str().eq_ignore_ascii_case(word))
+        Self::ALL.into_iter().find(|feature| feature.as_str().eq_ignore_ascii_case(word))
     }
 }

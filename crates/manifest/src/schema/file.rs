@@ -37,12 +37,7 @@ impl Decode for File {
     fn decode(&mut self, decoder: &mut Decoder<'_>) -> Result<(), DecodeError> {
         let offset = decoder.offset();
         match decoder.kind() {
-            ValueKind::String => {
-                *self = Self {
-                    data: decoder.string()?.into_bytes(),
-                    ..Self::default()
-                }
-            }
+            ValueKind::String => *self = Self { data: decoder.string()?.into_bytes(), ..Self::default() },
             ValueKind::Object => {
                 let mut object = FileObject::default();
                 object.decode(decoder)?;
@@ -64,9 +59,7 @@ impl FileObject {
             "base64" => Encoding::Base64,
             "hex" => Encoding::Hex,
             _ => {
-                return Err(Kind::Encoding {
-                    got: crate::certificate::shorten(&self.encoding),
-                });
+                return Err(Kind::Encoding { got: crate::certificate::shorten(&self.encoding) });
             }
         };
         let data = match encoding {
@@ -74,10 +67,6 @@ impl FileObject {
             Encoding::Base64 => decode_base64(&self.data).ok_or(Kind::Base64)?,
             Encoding::Hex => hex::decode(&self.data).map_err(|_| Kind::Hex)?,
         };
-        Ok(File {
-            data,
-            encoding,
-            no_templates: self.no_templates,
-        })
+        Ok(File { data, encoding, no_templates: self.no_templates })
     }
 }

@@ -184,6 +184,13 @@ pub struct Role {
 
 decode_object!(Role { "ResourceType" => resource_type, "ResourceNames" => resource_names, "Actions" => actions });
 
+impl Role {
+    /// True if the role allows this action, compared without regard to case.
+    pub fn allows(&self, action: &str) -> bool {
+        self.actions.iter().any(|allowed| allowed.eq_ignore_ascii_case(action))
+    }
+}
+
 /// Connections that are wrapped in TLS without the application's knowledge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsTag {

@@ -36,10 +36,7 @@ impl Object {
     }
 
     fn list<T>(self, name: &str, values: &[T], form: impl Fn(&T) -> Value) -> Self {
-        self.set(
-            name,
-            (!values.is_empty()).then(|| values.iter().map(form).collect::<Value>()),
-        )
+        self.set(name, (!values.is_empty()).then(|| values.iter().map(form).collect::<Value>()))
     }
 
     fn strings(self, name: &str, values: &[String]) -> Self {
@@ -110,10 +107,7 @@ pub(crate) fn manifest(manifest: &Manifest) -> Value {
                 .done()
         })
         .map("Users", &manifest.users, |user| {
-            Object::default()
-                .text("Certificate", &user.certificate)
-                .strings("Roles", &user.roles)
-                .done()
+            Object::default().text("Certificate", &user.certificate).strings("Roles", &user.roles).done()
         })
         .map("Secrets", &manifest.secrets, |secret| {
             Object::default()
@@ -155,10 +149,7 @@ pub(crate) fn manifest(manifest: &Manifest) -> Value {
 }
 
 fn file(file: &File) -> Value {
-    Object::default()
-        .set("Data", bytes(&file.data))
-        .bool("NoTemplates", file.no_templates)
-        .done()
+    Object::default().set("Data", bytes(&file.data)).bool("NoTemplates", file.no_templates).done()
 }
 
 fn tls_entry(entry: &TlsEntry) -> Value {
@@ -174,10 +165,7 @@ pub(crate) fn user_secrets(secrets: &BTreeMap<String, UserSecret>) -> Value {
     map(secrets, |secret| {
         Object::default()
             .set("Cert", certificate(&secret.cert))
-            .set(
-                "Private",
-                secret.private.as_ref().map(|private| bytes(private.expose())),
-            )
+            .set("Private", secret.private.as_ref().map(|private| bytes(private.expose())))
             .set("Key", secret.key.as_ref().map(|key| bytes(key.expose())))
             .done()
     })
@@ -185,7 +173,7 @@ pub(crate) fn user_secrets(secrets: &BTreeMap<String, UserSecret>) -> Value {
 
 pub(crate) fn certificate(certificate: &SecretCertificate) -> Option<Value> {
     let value = match certificate {
-        SecretCertificate::Unset => json!({}),
+        SecretCertificate::Unset | SecretCertificate::Unreadable => json!({}),
         SecretCertificate::Der(der) => json!({ "DER": bytes(der) }),
         SecretCertificate::Template(template) => self::template(template),
     };
@@ -199,10 +187,7 @@ fn template(template: &CertificateTemplate) -> Value {
         .bytes("RawSubject", template.raw_subject.as_deref())
         .set("NotAfter", time(&template.not_after))
         .number("KeyUsage", template.key_usage)
-        .set(
-            "ExtKeyUsage",
-            template.ext_key_usage.as_ref().map(|numbers| json!(numbers)),
-        )
+        .set("ExtKeyUsage", template.ext_key_usage.as_ref().map(|numbers| json!(numbers)))
         .list("UnknownExtKeyUsage", &template.unknown_ext_key_usage, |oid| json!(oid))
         .bool("IsCA", template.is_ca)
         .number("MaxPathLen", template.max_path_len)
@@ -212,16 +197,8 @@ fn template(template: &CertificateTemplate) -> Value {
         .strings("IssuingCertificateURL", &template.issuing_certificate_url)
         .set("DNSNames", template.dns_names.as_ref().map(|names| json!(names)))
         .strings("EmailAddresses", &template.email_addresses)
-        .set(
-            "IPAddresses",
-            template
-                .ip_addresses
-                .as_ref()
-                .map(|addresses| addresses.iter().map(ip).collect::<Value>()),
-        )
-        .list("URIs", &template.uris, |url| {
-            url.as_ref().map_or(Value::Null, self::url)
-        })
+        .set("IPAddresses", template.ip_addresses.as_ref().map(|addresses| addresses.iter().map(ip).collect::<Value>()))
+        .list("URIs", &template.uris, |url| url.as_ref().map_or(Value::Null, self::url))
         .bool("PermittedDNSDomainsCritical", template.permitted_dns_domains_critical)
         .strings("PermittedDNSDomains", &template.permitted_dns_domains)
         .strings("ExcludedDNSDomains", &template.excluded_dns_domains)
@@ -238,10 +215,7 @@ fn template(template: &CertificateTemplate) -> Value {
     with_effect
         .bytes("Raw", ignored.raw.as_deref())
         .bytes("RawTBSCertificate", ignored.raw_tbs_certificate.as_deref())
-        .bytes(
-            "RawSubjectPublicKeyInfo",
-            ignored.raw_subject_public_key_info.as_deref(),
-        )
+        .bytes("RawSubjectPublicKeyInfo", ignored.raw_subject_public_key_info.as_deref())
         .bytes("RawIssuer", ignored.raw_issuer.as_deref())
         .bytes("Signature", ignored.signature.as_deref())
         .number("PublicKeyAlgorithm", ignored.public_key_algorithm)
@@ -252,11 +226,7 @@ fn template(template: &CertificateTemplate) -> Value {
         .bytes("AuthorityKeyId", ignored.authority_key_id.as_deref())
         .bool("BasicConstraintsValid", ignored.basic_constraints_valid)
         .list("Extensions", &ignored.extensions, extension)
-        .list(
-            "UnhandledCriticalExtensions",
-            &ignored.unhandled_critical_extensions,
-            |oid| json!(oid),
-        )
+        .list("UnhandledCriticalExtensions", &ignored.unhandled_critical_extensions, |oid| json!(oid))
         .list("PolicyIdentifiers", &ignored.policy_identifiers, |oid| json!(oid))
         .number("InhibitAnyPolicy", ignored.inhibit_any_policy)
         .bool("InhibitAnyPolicyZero", ignored.inhibit_any_policy_zero)
@@ -328,10 +298,7 @@ fn ip(address: &Option<std::net::IpAddr>) -> Value {
 
 fn ip_range(range: &Option<IpRange>) -> Value {
     let Some(range) = range else { return Value::Null };
-    Object::default()
-        .set("IP", range.ip.map(|ip| json!(ip.to_string())))
-        .bytes("Mask", range.mask.as_deref())
-        .done()
+    Object::default().set("IP", range.ip.map(|ip| json!(ip.to_string()))).bytes("Mask", range.mask.as_deref()).done()
 }
 
 fn time(time: &Timestamp) -> Option<Value> {

@@ -1,7 +1,6 @@
 //! `testdata/json/decode.json`: what Go's `encoding/json` does with manifests and user secrets.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,17 +8,7 @@ use marblerun_json::{DecodeError, decode_whole};
 use marblerun_manifest::{Manifest, SecretCertificate, UserSecret, decode_user_secrets_v1, decode_user_secrets_v2};
 use serde_json::{Map, Value};
 
-use crate::canonical;
-
-fn read_oracle(name: &str) -> Value {
-    let root = std::env::var_os("MARBLERUN_TESTDATA").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata")),
-        PathBuf::from,
-    );
-    let path = root.join("json").join(name);
-    let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    serde_json::from_slice(&text).unwrap()
-}
+use crate::{canonical, testdata};
 
 fn document(case: &Value) -> Vec<u8> {
     if let Some(text) = case["document"].as_str() {
@@ -31,13 +20,7 @@ fn document(case: &Value) -> Vec<u8> {
     let parts = case["document_parts"].as_array().expect("a case has a document");
     parts
         .iter()
-        .flat_map(|part| {
-            part[0]
-                .as_str()
-                .unwrap()
-                .repeat(part[1].as_u64().unwrap() as usize)
-                .into_bytes()
-        })
+        .flat_map(|part| part[0].as_str().unwrap().repeat(part[1].as_u64().unwrap() as usize).into_bytes())
         .collect()
 }
 
@@ -97,7 +80,7 @@ fn documents_decode_as_go_decodes_them() {
         "oid",
         "certificate",
     ];
-    let oracle = read_oracle("decode.json");
+    let oracle: Value = serde_json::from_slice(&testdata("json/decode.json")).unwrap();
     let mut checked = 0;
     let mut failures = Vec::new();
     for case in oracle["cases"].as_array().unwrap() {
@@ -115,11 +98,6 @@ fn documents_decode_as_go_decodes_them() {
             failures.push(format!("{}: expected {expected}, got {got:?}", case["id"]));
         }
     }
-    assert!(
-        failures.is_empty(),
-        "{} of {checked} cases:\n{}",
-        failures.len(),
-        failures.join("\n")
-    );
+    assert!(failures.is_empty(), "{} of {checked} cases:\n{}", failures.len(), failures.join("\n"));
     assert!(checked > 0);
 }
