@@ -157,7 +157,7 @@ impl Fault {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::KeyMissing | Self::SealKey { .. } | Self::WrongKey { .. } => {
-                Some("recover on this machine, restore sealed_key, or set a new manifest to start a new deployment")
+                Some("restore sealed_key, or set a new manifest to start a new deployment; the old files are kept")
             }
             Self::DataMissing => Some("restore sealed_data from a backup, or move sealed_key away to start anew"),
             Self::Version { .. } => Some("start the version of the Coordinator that wrote this state"),

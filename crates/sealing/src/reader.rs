@@ -246,8 +246,8 @@ impl Walk {
     /// Both copies of the head must name records of this very chain.
     fn compare(&self, heads: &Heads) -> Result<(), Fault> {
         for head in heads.copies.iter().flatten().filter(|head| head.sequence == self.sequence) {
-            let same = head.hash == self.hash && head.log_bytes == self.end && head.epoch == self.epoch_key.epoch();
-            if !same || head.deployment != self.epoch_key.deployment() {
+            // Deployment and epoch are in the key under which the head is authentic.
+            if head.hash != self.hash || head.log_bytes != self.end {
                 return Err(Fault::HeadMismatch { record: head.sequence, offset: self.offset() });
             }
         }
@@ -263,6 +263,13 @@ mod tests {
 
     /// A start record whose fields `change` sets, sealed with the right keys, as only a faulty Coordinator could.
     fn open_forged(change: impl FnOnce(&mut Header)) -> Result<VerifiedLog, Fault> {
+        open_forged_with(change, |_| {})
+    }
+
+    fn open_forged_with(
+        change: impl FnOnce(&mut Header),
+        change_head: impl FnOnce(&mut Head),
+    ) -> Result<VerifiedLog, Fault> {
         let keys = FixedSealKeys::new(SecretBytes::new(vec![1; 16]), SecretBytes::new(vec![2; 16]));
         let trust = TrustContext::new(TrustClass::Hardware, Vec::new());
         let deployment = DeploymentId::from_bytes([3; 16]);
@@ -281,7 +288,8 @@ mod tests {
         let mut frames = Vec::new();
         let key = epoch_key.record_key(&[4; 32], header.sequence).unwrap();
         let hash = frame::append(&mut frames, &header, &[], &key, deployment).unwrap();
-        let head = Head { deployment, epoch: 1, sequence: 1, log_bytes: frames.len() as u64, hash };
+        let mut head = Head { deployment, epoch: 1, sequence: 1, log_bytes: frames.len() as u64, hash };
+        change_head(&mut head);
         let head = head.encode(&epoch_key.head_key().unwrap()).to_vec();
         let stored = StoredLog {
             wrapped_keys: epoch_key.wrap(&keys, SealPolicy::ProductKey, &trust).unwrap(),
@@ -310,5 +318,12 @@ mod tests {
         assert!(matches!(fault, Fault::OutOfPlace { expected: 1, found: 1, .. }), "{fault}");
         let fault = open_forged(|header| header.sequence = 2).unwrap_err();
         assert!(matches!(fault, Fault::OutOfPlace { expected: 1, found: 2, .. }), "{fault}");
+    }
+    #[test]
+    fn an_authentic_head_that_does_not_fit_the_log_is_refused() {
+        let hash = open_forged_with(|_| {}, |head| head.hash = RecordHash([0; 32])).unwrap_err();
+        assert!(matches!(hash, Fault::HeadMismatch { record: 1, .. }), "{hash}");
+        let length = open_forged_with(|_| {}, |head| head.log_bytes += 1).unwrap_err();
+        assert!(matches!(length, Fault::HeadMismatch { record: 1, .. }), "{length}");
     }
 }

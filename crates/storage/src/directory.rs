@@ -30,7 +30,7 @@ const HEADS_AT: [u64; 2] = [BLOCK as u64, 2 * BLOCK as u64];
 
 /// A wrapped key is below 2 KiB; this leaves room for later versions, whose files get a proper message.
 const MAX_KEY_FILE_BYTES: u64 = 1 << 20;
-/// Opening reads the log into memory; enclaves have little.
+/// Opening reads the log into memory, of which enclaves have little.
 const MAX_DATA_FILE_BYTES: u64 = 1 << 30;
 
 /// Opens the sealed state in the directory `path`, which is created if needed.
@@ -45,6 +45,7 @@ pub fn open_directory(path: &Path, keys: Arc<dyn SealKeys>, trust: TrustContext)
 #[derive(Debug)]
 pub struct DirectoryStore<F = HostFiles> {
     files: F,
+    max_data_bytes: u64,
     /// What this process believes to be on disk.
     known: Option<Known>,
 }
@@ -73,7 +74,15 @@ impl DirectoryStore<HostFiles> {
 impl<F: Files> DirectoryStore<F> {
     /// Uses `files`; tests give files that fail.
     pub fn on(files: F) -> Self {
-        Self { files, known: None }
+        Self { files, max_data_bytes: MAX_DATA_FILE_BYTES, known: None }
+    }
+
+    /// Another limit for the length of `sealed_data`; the default is 1 GiB.
+    ///
+    /// A commit beyond it is refused, because the state could not be opened again.
+    #[must_use]
+    pub fn with_data_limit(self, max_data_bytes: u64) -> Self {
+        Self { max_data_bytes, ..self }
     }
 
     /// Runs one file operation and gives its error the path.
@@ -199,7 +208,7 @@ impl<F: Files> RecordStore for DirectoryStore<F> {
         self.known = None;
         self.recover_from_crash()?;
         let key = self.read(KEY_FILE, MAX_KEY_FILE_BYTES)?;
-        let data = self.read(DATA_FILE, MAX_DATA_FILE_BYTES)?;
+        let data = self.read(DATA_FILE, self.max_data_bytes)?;
         let (wrapped_keys, mut data) = match (key, data) {
             (None, None) => return Ok(Stored::Nothing),
             (None, Some(_)) => return Ok(Stored::WithoutKey),
@@ -276,6 +285,11 @@ impl<F: Files> RecordStore for DirectoryStore<F> {
             return Err(self.conflict());
         };
         let (end, other) = (known.length, 1 - known.newest);
+        let (got, max) = (end + frames.len() as u64, self.max_data_bytes);
+        if got > max {
+            let path = self.files.path(DATA_FILE);
+            return Err(StoreError::NothingWritten(Box::new(StoreError::TooLarge { path, max, got })));
+        }
         if let Err(error) = self.at("append to", DATA_FILE, |files, name| files.write_at(name, frames, end)) {
             return Err(match self.cut_back(end) {
                 Ok(()) => StoreError::NothingWritten(Box::new(error)),

@@ -35,8 +35,8 @@ pub enum StoreError {
         /// The log.
         path: PathBuf,
     },
-    /// A stored object is larger than this program ever writes.
-    #[error("{} holds {got} bytes, expected at most {max}", path.display())]
+    /// A stored object is, or would become, larger than this program reads.
+    #[error("{} has a limit of {max} bytes, got {got}", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -68,7 +68,9 @@ impl StoreError {
             Self::Locked { .. } | Self::Conflict { .. } => {
                 Some("stop the other Coordinator, or give each one its own EDG_COORDINATOR_SEAL_DIR")
             }
-            Self::TooLarge { .. } => Some("check that the seal directory is the right one"),
+            Self::TooLarge { .. } => {
+                Some("check that the seal directory is the right one and how often its state changes")
+            }
         }
     }
 }

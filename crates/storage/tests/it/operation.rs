@@ -3,9 +3,9 @@
 use std::io;
 
 use marblerun_sealing::{MAX_PAYLOAD_BYTES, SealMode, SealPolicy};
-use marblerun_storage::{CommitError, LOG_OFFSET, Opened, SealedLog, StoreError};
+use marblerun_storage::{CommitError, DirectoryStore, LOG_OFFSET, OpenError, Opened, SealedLog, StoreError};
 
-use crate::disk::{Computer, Fault, Pending};
+use crate::disk::{Computer, Fault, Pending, keys, trust};
 
 const UNIQUE: SealMode = SealMode::Sealed(SealPolicy::UniqueKey);
 
@@ -230,4 +230,25 @@ fn replacing_a_state_keeps_each_former_one_and_makes_a_new_deployment() {
         assert!(computer.file(&format!("replaced-{number}/sealed_data")) == former);
         assert_eq!(records(&computer), [b"new root".to_vec()]);
     }
+}
+
+#[test]
+fn a_log_never_grows_beyond_what_can_be_opened_again() {
+    let computer = Computer::default();
+    let open = |limit| {
+        let store = DirectoryStore::on(computer.clone()).with_data_limit(limit);
+        marblerun_storage::open(Box::new(store), keys(), trust())
+    };
+    let limit = LOG_OFFSET + 10_000;
+    let Ok(Opened::New(new)) = open(limit) else { panic!("expected an empty store") };
+    let mut log = new.create(SealMode::default(), &[b"root"]).unwrap();
+    let refused = loop {
+        if let Err(error) = log.commit(&[b"more"]) {
+            break error;
+        }
+    };
+    assert!(matches!(refused, CommitError::Refused(_)), "{refused:?}");
+    drop(log);
+    assert!(matches!(open(limit), Ok(Opened::Existing(_))));
+    assert!(matches!(open(limit / 2), Err(OpenError::Store(StoreError::TooLarge { .. }))));
 }
