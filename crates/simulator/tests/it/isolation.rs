@@ -1,0 +1,43 @@
+//! Which users and machines can run the simulator, and what they read where it is impossible.
+
+use crate::fixture::{Fixture, is_root, program};
+
+#[test]
+fn an_ordinary_user_runs_programs_in_user_namespaces() {
+    let fixture = Fixture::replacing(r#", "options": {"temporary": true}"#, "").as_ordinary_user();
+    let finished = fixture.run(&["--strict"], &["/bin/probe"]);
+    assert!(finished.stdout.starts_with("identity: Occlum"), "{finished:#?}");
+    assert!(finished.stderr.contains("user, mount and PID namespaces"), "{finished:#?}");
+    fixture.run(&[], &["/bin/probe", "append", "/file"]).expect(0, "1 bytes");
+    fixture.run(&[], &["/bin/probe", "append", "/file"]).expect(0, "2 bytes");
+}
+
+#[test]
+fn an_ordinary_user_without_namespaces_reads_what_to_do() {
+    let deny = program("deny_namespaces");
+    let fixture = Fixture::new().as_ordinary_user().through(&[&deny]);
+    let finished = fixture.run(&[], &["/bin/probe"]);
+    finished.expect_error(202, "no private root for the program");
+    assert!(finished.stderr.contains("kernel.apparmor_restrict_unprivileged_userns"), "{finished:#?}");
+}
+
+#[test]
+fn root_without_namespaces_changes_the_root_into_a_copy() {
+    let deny = program("deny_namespaces");
+    let fixture = Fixture::new().through(&[&deny]);
+    let finished = fixture.run(&["--strict"], &["/bin/probe"]);
+    if is_root() {
+        assert!(finished.stdout.starts_with("identity: Occlum"), "{finished:#?}");
+        assert!(finished.stderr.contains("chroot into a copy of the image"), "{finished:#?}");
+        assert!(finished.stderr.contains("note: without mounts /proc is empty"), "{finished:#?}");
+    } else {
+        finished.expect_error(202, "no private root for the program");
+    }
+}
+
+#[test]
+fn another_listener_is_one_clear_line() {
+    let listen = program("listen");
+    let fixture = Fixture::new().through(&[&listen, "other".as_ref()]);
+    fixture.run(&[], &["/bin/probe"]).expect_error(203, "another seccomp listener");
+}
