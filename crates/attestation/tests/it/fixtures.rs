@@ -77,3 +77,6 @@ pub(crate) fn vectors() -> (Vec<Vector>, Vec<String>) {
     (sgx, others)
 }
 
+pub(crate) fn vector(id: &str) -> Vector {
+    vectors().0.into_iter().find(|vector| vector.id == id).unwrap_or_else(|| panic!("no vector {id}"))
+}

@@ -2,5 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod admission;
 mod fixtures;
+mod kept;
+mod parsing;
+mod pki;
+mod refusals;
 mod vectors;
