@@ -360,4 +360,39 @@ mod tests {
         let opened = WrappedKeys::parse(&bytes).unwrap().open(&same, &trust(TrustClass::Software, 1));
         assert!(matches!(opened, Err(Fault::WrongKey { policy: SealPolicy::ProductKey })));
     }
+    /// A TEE whose keys depend on a key identifier of the given length.
+    struct WithKeyId(usize);
+
+    impl SealKeys for WithKeyId {
+        fn current(&self, policy: SealPolicy) -> Result<SealKey, SealKeyError> {
+            let key_id = vec![0x5a; self.0];
+            Ok(SealKey { secret: self.derive(policy, &key_id)?, key_id })
+        }
+
+        fn derive(&self, _: SealPolicy, key_id: &[u8]) -> Result<SecretBytes, SealKeyError> {
+            Ok(SecretBytes::copy_from(&crypto::sha256(&[key_id])))
+        }
+    }
+
+    #[test]
+    fn a_key_identifier_of_up_to_the_limit_is_kept_and_a_longer_one_refused() {
+        let epoch_key = EpochKey::generate(DeploymentId::from_bytes([7; 16])).unwrap();
+        let trust = trust(TrustClass::Hardware, 1);
+        let wrap = |length| epoch_key.wrap(&WithKeyId(length), SealPolicy::ProductKey, &trust);
+        let bytes = wrap(MAX_KEY_ID_BYTES).unwrap();
+        WrappedKeys::parse(&bytes).unwrap().open(&WithKeyId(0), &trust).unwrap();
+        let error = wrap(MAX_KEY_ID_BYTES + 1).unwrap_err();
+        assert_eq!(error.to_string(), "key identifier holds at most 1024 bytes, got 1025");
+
+        let mut longer = [bytes, vec![0]].concat();
+        longer[76..78].copy_from_slice(&1025_u16.to_le_bytes());
+        let fault = WrappedKeys::parse(&longer).unwrap_err();
+        assert_eq!(fault.to_string(), "sealed_key is malformed at offset 78: key identifier is too long");
+    }
+
+    #[test]
+    fn fixed_keys_refuse_a_key_identifier() {
+        let error = keys(1, 16).derive(SealPolicy::ProductKey, &[1]).unwrap_err();
+        assert_eq!(error.to_string(), "expected an empty key identifier, got 1 bytes");
+    }
 }
