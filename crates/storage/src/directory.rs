@@ -145,6 +145,8 @@ impl<F: Files> DirectoryStore<F> {
         }
         // `create` writes the data first, complete, then the key, then gives the data its name.
         if has(KEY_FILE) && !has(DATA_FILE) {
+            // What is visible after a kill need not be durable: the key's name first, as in `create`.
+            self.sync_names()?;
             self.rename(NEW_DATA_FILE, DATA_FILE)?;
         } else {
             self.remove(NEW_DATA_FILE)?;
@@ -152,7 +154,9 @@ impl<F: Files> DirectoryStore<F> {
         self.sync_names()
     }
 
+    /// Removes everything, beginning with the visible but perhaps not yet durable marker.
     fn finish_erase(&mut self) -> Result<(), StoreError> {
+        self.sync_names()?;
         for name in [DATA_FILE, KEY_FILE, NEW_DATA_FILE, NEW_KEY_FILE] {
             self.remove(name)?;
         }
@@ -314,7 +318,6 @@ impl<F: Files> RecordStore for DirectoryStore<F> {
     fn erase(&mut self) -> Result<(), StoreError> {
         self.known = None;
         self.write_durably(ERASE_FILE, &[])?;
-        self.sync_names()?;
         self.finish_erase()
     }
 
@@ -330,6 +333,8 @@ impl<F: Files> RecordStore for DirectoryStore<F> {
             false => format!("{REPLACED_PREFIX}{}", last.saturating_add(1)),
         };
         self.at("create", &folder, |files, name| files.create_folder(name))?;
+        // The key of an interrupted move has to stay there when the data follow.
+        self.sync_names()?;
         for name in [KEY_FILE, DATA_FILE] {
             if names.iter().any(|other| other == name) {
                 self.rename(name, &format!("{folder}/{name}"))?;

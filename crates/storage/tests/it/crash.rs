@@ -128,15 +128,18 @@ fn everything_acknowledged_survives_power_loss_at_every_operation() {
 fn a_crash_while_a_crash_is_being_repaired_is_survived() {
     let count = operations().len();
     for at in 0..count {
-        let mut random = Random::new(at as u64);
         let (disk, acknowledged) = crash(at, 30);
-        let disk = disk.after_power_loss(&mut random);
-        for repair in 0..8 {
-            let computer = Computer::with(disk.clone());
-            computer.lock().fault = Some(Fault::Crash { at: repair, torn: 17 });
+        for (repair, seed) in (0..8).flat_map(|repair| (0..20).map(move |seed| (repair, seed))) {
+            let mut random = Random::new(seed);
+            // After a kill, what was not flushed is still to be read.
+            let killed = seed % 2 == 0;
+            let disk = if killed { disk.after_kill() } else { disk.after_power_loss(&mut random) };
+            let computer = Computer::with(disk);
+            computer.lock().fault = Some(Fault::Crash { at: repair, torn: 4096 });
             drop(computer.open());
-            check(computer.disk().after_power_loss(&mut random), acknowledged)
-                .unwrap_or_else(|error| panic!("power loss at operation {at}, then at operation {repair}: {error}"));
+            check(computer.disk().after_power_loss(&mut random), acknowledged).unwrap_or_else(|error| {
+                panic!("crash at operation {at} (kill: {killed}), power loss at {repair}, seed {seed}: {error}")
+            });
         }
     }
 }
@@ -164,27 +167,39 @@ fn disabling_leaves_all_or_nothing_after_a_crash() {
     let first = computer.lock().operations.len();
     log.commit_with_mode(SealMode::Disabled, &[b"manifest"]).unwrap();
     let last = computer.lock().operations.len();
+    for seed in 0..40 {
+        let computer = Computer::with(computer.disk().after_power_loss(&mut Random::new(seed)));
+        assert!(matches!(computer.open(), Ok(Opened::New(_))), "an erased state is back, seed {seed}");
+    }
 
     let mut outcomes = [false; 2];
-    for at in first..last {
-        for seed in 0..20 {
-            let (computer, mut log) = prepare();
-            computer.lock().fault = Some(Fault::Crash { at, torn: 0 });
-            log.commit_with_mode(SealMode::Disabled, &[b"manifest"]).unwrap_err();
-            let disk =
-                if seed == 0 { computer.disk() } else { computer.disk().after_power_loss(&mut Random::new(seed)) };
-            let computer = Computer::with(disk);
-            match computer.open().unwrap() {
-                Opened::New(_) => {
-                    assert!(computer.disk().names().is_empty());
-                    outcomes[0] = true;
-                }
-                Opened::Existing(existing) => {
-                    assert_eq!(existing.records.len(), 1);
-                    outcomes[1] = true;
-                }
-                Opened::Recovery(recovery) => panic!("operation {at}, seed {seed}: {recovery:?}"),
+    for (at, seed) in (first..last).flat_map(|at| (0..60).map(move |seed| (at, seed))) {
+        let (computer, mut log) = prepare();
+        computer.lock().fault = Some(Fault::Crash { at, torn: 0 });
+        log.commit_with_mode(SealMode::Disabled, &[b"manifest"]).unwrap_err();
+        let mut random = Random::new(seed);
+        let disk = match seed % 3 {
+            0 => computer.disk().after_kill(),
+            1 => computer.disk().after_power_loss(&mut random),
+            // A kill, and power is lost while the next start finishes the work.
+            _ => {
+                let computer = Computer::with(computer.disk());
+                computer.lock().fault = Some(Fault::Crash { at: random.below(8), torn: 0 });
+                drop(computer.open());
+                computer.disk().after_power_loss(&mut random)
             }
+        };
+        let computer = Computer::with(disk);
+        match computer.open().unwrap() {
+            Opened::New(_) => {
+                assert!(computer.disk().names().is_empty());
+                outcomes[0] = true;
+            }
+            Opened::Existing(existing) => {
+                assert_eq!(existing.records.len(), 1);
+                outcomes[1] = true;
+            }
+            Opened::Recovery(recovery) => panic!("operation {at}, seed {seed}: {recovery:?}"),
         }
     }
     assert_eq!(outcomes, [true; 2]);
@@ -211,13 +226,20 @@ fn moving_aside_loses_no_file_in_a_crash() {
     replace(&computer).unwrap();
     let steps = computer.lock().operations.len();
     for at in 0..steps {
-        let computer = damaged();
-        let before = (computer.file("sealed_key"), computer.file("sealed_data"));
-        computer.lock().fault = Some(Fault::Crash { at, torn: 0 });
-        replace(&computer).unwrap_err();
-        let computer = Computer::with(computer.disk().after_power_loss(&mut Random::new(at as u64)));
-        replace(&computer).unwrap();
-        let kept = (computer.file("replaced-1/sealed_key"), computer.file("replaced-1/sealed_data"));
-        assert!(kept == before, "operation {at}");
+        for seed in 0..30 {
+            let mut random = Random::new(seed);
+            let computer = damaged();
+            let before = (computer.file("sealed_key"), computer.file("sealed_data"));
+            computer.lock().fault = Some(Fault::Crash { at, torn: 0 });
+            replace(&computer).unwrap_err();
+            // A kill, and power is lost while the next start goes on.
+            let computer = Computer::with(computer.disk());
+            computer.lock().fault = Some(Fault::Crash { at: random.below(8), torn: 0 });
+            drop(replace(&computer));
+            let computer = Computer::with(computer.disk().after_power_loss(&mut random));
+            replace(&computer).unwrap();
+            let kept = (computer.file("replaced-1/sealed_key"), computer.file("replaced-1/sealed_data"));
+            assert!(kept == before, "operation {at}, seed {seed}");
+        }
     }
 }

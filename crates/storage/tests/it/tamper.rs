@@ -133,6 +133,7 @@ fn every_changed_byte_before_the_records_is_refused_or_repaired_without_loss() {
                 assert!(existing.report.damaged_head && position >= 4096, "byte {position}");
                 assert_eq!(existing.records.len(), 4);
                 assert_eq!(existing.log.head().sequence, 5);
+                assert!(existing.report.unconfirmed <= 1, "the other copy is older than the commit before");
                 repaired += 1;
             }
             Opened::Recovery(_) => assert!(position < 4096, "byte {position}"),
