@@ -13,6 +13,7 @@ mod pem;
 mod schema;
 mod secret_type;
 mod user_secret;
+mod warning;
 
 pub use certificate::{
     AttributeTypeAndValue, BigInteger, CertificateTemplate, DottedOid, ExtraExtension, IgnoredMembers, IpRange,
@@ -27,3 +28,4 @@ pub use schema::{
 };
 pub use secret_type::SecretType;
 pub use user_secret::{MAX_USER_SECRETS_BYTES, UserSecret, decode_user_secrets_v1, decode_user_secrets_v2};
+pub use warning::{MAX_WARNINGS, Severity, Warning, WarningCode};

@@ -1,17 +1,22 @@
 //! "Did you mean": the nearest of the names that exist.
 
 /// Longer names are not compared; nobody misspells them by a letter.
-const MAX_COMPARED_CHARS: usize = 64;
+const MAX_COMPARED_CHARS: usize = 40;
+
+/// More candidates are not compared, so that a hostile manifest cannot make suggestions expensive.
+const MAX_CANDIDATES: usize = 1000;
 
 /// The candidate that `name` is probably a misspelling of.
 ///
-/// Equal but for case and the separators `-`, `_` and blank, or at most one edit per three letters away.
+/// Equal but for case and the separators `-`, `_` and blank, or at most one edit per three letters away, or one the
+/// beginning of the other.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let folded = fold(name);
     let allowed = (folded.len() / 3).min(3);
     candidates
+        .take(MAX_CANDIDATES)
         .filter(|candidate| *candidate != name)
-        .map(|candidate| (distance(&folded, &fold(candidate)), candidate))
+        .map(|candidate| (distance_or_prefix(&folded, &fold(candidate), allowed), candidate))
         .filter(|(distance, _)| *distance <= allowed)
         .min()
         .map(|(_, candidate)| candidate)
@@ -23,6 +28,15 @@ fn fold(name: &str) -> Vec<char> {
         .flat_map(char::to_lowercase)
         .take(MAX_COMPARED_CHARS + 1)
         .collect()
+}
+
+/// The distance; of a name and its beginning, such as `Environment` and `Env`, the largest that is allowed.
+fn distance_or_prefix(left: &[char], right: &[char], allowed: usize) -> usize {
+    const MIN_PREFIX_CHARS: usize = 3;
+    let (short, long) = if left.len() < right.len() { (left, right) } else { (right, left) };
+    let prefix = short.len() >= MIN_PREFIX_CHARS && long.starts_with(short);
+    let distance = distance(left, right);
+    if prefix { distance.min(allowed) } else { distance }
 }
 
 /// Insertions, deletions, replacements and swaps of neighbours that lead from one name to the other.
@@ -65,6 +79,7 @@ mod tests {
         check("dbPaswrd", Some("dbPassword"));
         check("myKey", Some("my-key"));
         check("Signer", Some("SignerID"));
+        check("Sign", Some("SignerID"));
         check("Infrastructure", None);
         check("", None);
         check(&"x".repeat(10_000), None);

@@ -86,6 +86,7 @@ fn check_package_role(manifest: &Manifest, place: &Place, role: &Role) -> Result
 
 fn check_secret_role(manifest: &Manifest, place: &Place, role: &Role) -> Result<(), CheckError> {
     check_actions(place, role, &["ReadSecret", "WriteSecret"], "ReadSecret or WriteSecret")?;
+    let (reads, writes) = (role.allows("ReadSecret"), role.allows("WriteSecret"));
     for (index, name) in role.resource_names.iter().enumerate() {
         let place = place.member("ResourceNames").index(index);
         let secret = lookup(&manifest.secrets, name).map_err(|nearest| CheckError::UnknownResource {
@@ -94,10 +95,10 @@ fn check_secret_role(manifest: &Manifest, place: &Place, role: &Role) -> Result<
             name: shorten(name),
             nearest,
         })?;
-        if role.allows("WriteSecret") && !secret.user_defined {
+        if writes && !secret.user_defined {
             return Err(CheckError::WriteOfGeneratedSecret { place, name: shorten(name) });
         }
-        if role.allows("ReadSecret") && !secret.user_defined && !secret.shared {
+        if reads && !secret.user_defined && !secret.shared {
             return Err(CheckError::ReadOfUniqueSecret { place, name: shorten(name) });
         }
     }

@@ -4,15 +4,20 @@
 
 use std::path::PathBuf;
 
+mod activation;
 mod canonical;
 mod check;
 mod oracle;
+mod warning;
+
+fn testdata_dir() -> PathBuf {
+    std::env::var_os("MARBLERUN_TESTDATA")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata")), PathBuf::from)
+}
 
 /// A file below `testdata/`.
 fn testdata(path: &str) -> Vec<u8> {
-    let root = std::env::var_os("MARBLERUN_TESTDATA")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata")), PathBuf::from);
-    let path = root.join(path);
+    let path = testdata_dir().join(path);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
