@@ -234,6 +234,20 @@ impl<'a> Certificate<'a> {
         Ok(Some(id.value().to_vec()))
     }
 
+    /// Whether the basic constraints say that this is a CA.
+    ///
+    /// # Errors
+    ///
+    /// [`CertificateError::Malformed`].
+    pub fn is_ca(&self) -> Result<bool, CertificateError> {
+        const PART: &str = "basic constraints";
+        let Some(value) = self.extension(oid::BASIC_CONSTRAINTS)? else { return Ok(false) };
+        match asn1::sequence_elements(&value).map_err(malformed(PART))?.first() {
+            Some(first) if first.tag() == Tag::Boolean => first.decode_as().map_err(malformed(PART)),
+            _ => Ok(false),
+        }
+    }
+
     /// Verifies that `issuer_public_key_der` made this certificate's signature; names and validity are not judged.
     ///
     /// # Errors

@@ -1,0 +1,140 @@
+//! Calls to a Coordinator whose root certificate is known.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use marblerun_api::rest::{ManifestAnswer, SetManifestAnswer, SetManifestRequest, StatusAnswer, v1, v2};
+use marblerun_json::Decode;
+use marblerun_pki::Certificate;
+use marblerun_pki::signature::verify_p384_sha256;
+use rustls::ClientConfig;
+
+use crate::address::Address;
+use crate::error::ClientError;
+use crate::http::{Answer, Call, Timeouts, exchange};
+use crate::tls::{self, ServerIdentityError};
+
+/// A client that talks to one root certificate and to nobody else.
+#[derive(Clone, Debug)]
+pub struct Client {
+    address: Address,
+    timeouts: Timeouts,
+    root: Vec<u8>,
+    config: Arc<ClientConfig>,
+}
+
+/// A manifest that the Coordinator's root signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedManifest {
+    /// The manifest byte for byte as it was set.
+    pub manifest: Vec<u8>,
+    /// Lower-case hexadecimal SHA-256 of it.
+    pub fingerprint: String,
+    /// The root's ECDSA signature over it, ASN.1 DER.
+    pub signature: Vec<u8>,
+}
+
+/// What setting a manifest gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ManifestOutcome {
+    /// Encrypted recovery secrets by the name of their key. The Coordinator gives them only this once.
+    pub recovery_secrets: BTreeMap<String, Vec<u8>>,
+}
+
+impl Client {
+    /// A client for the Coordinator with the root certificate `root` (DER), which an attestation or a cache gave.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::TlsConfiguration`] in a broken build.
+    pub fn pinned_to(address: Address, root: &[u8], timeouts: Timeouts) -> Result<Self, ClientError> {
+        let config = tls::pinned(root).map_err(|error| ClientError::TlsConfiguration { reason: error.to_string() })?;
+        Ok(Self { address, timeouts, root: root.to_vec(), config })
+    }
+
+    /// The state of the Coordinator.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub async fn status(&self) -> Result<StatusAnswer, ClientError> {
+        self.call("GET", v2::STATUS, v1::STATUS, || (Vec::new(), Vec::new())).await
+    }
+
+    /// The manifest; its fingerprint and the root's signature over it are verified.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`]; [`ClientError::NoManifest`] if version 1 of the API says so.
+    pub async fn manifest(&self) -> Result<SignedManifest, ClientError> {
+        let answer: ManifestAnswer = self.call("GET", v2::MANIFEST, v1::MANIFEST, || (Vec::new(), Vec::new())).await?;
+        let (Some(manifest), Some(signature)) = (answer.manifest, answer.signature) else {
+            return Err(ClientError::NoManifest { address: self.address.to_string() });
+        };
+        let computed = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &manifest));
+        if computed != answer.fingerprint {
+            return Err(ClientError::Fingerprint { reported: answer.fingerprint, computed });
+        }
+        let root = Certificate::parse(&self.root).map_err(|source| ClientError::Server {
+            address: self.address.to_string(),
+            source: ServerIdentityError::Certificate(source),
+        })?;
+        verify_p384_sha256(root.public_key_der(), &manifest, &signature).map_err(ClientError::ManifestSignature)?;
+        Ok(SignedManifest { manifest, fingerprint: answer.fingerprint, signature })
+    }
+
+    /// Sets the manifest, byte for byte.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`]; [`ClientError::Refused`] holds the Coordinator's reason.
+    pub async fn set_manifest(&self, manifest: &[u8]) -> Result<ManifestOutcome, ClientError> {
+        let bodies = || (SetManifestRequest { manifest: manifest.to_vec() }.to_body(), manifest.to_vec());
+        let answer: SetManifestAnswer = self.call("POST", v2::MANIFEST, v1::MANIFEST, bodies).await?;
+        Ok(ManifestOutcome { recovery_secrets: answer.recovery_secrets })
+    }
+
+    /// Sends the request of version 2 and, if the Coordinator does not know it (405), that of version 1.
+    async fn call<T: Decode + Default>(
+        &self,
+        method: &'static str,
+        path_v2: &'static str,
+        path_v1: &'static str,
+        bodies: impl Fn() -> (Vec<u8>, Vec<u8>),
+    ) -> Result<T, ClientError> {
+        let (body_v2, body_v1) = bodies();
+        let answer = self.send(method, path_v2, body_v2).await?;
+        if answer.status != http::StatusCode::METHOD_NOT_ALLOWED {
+            return data_of(method, &self.address, path_v2, &answer);
+        }
+        let answer = self.send(method, path_v1, body_v1).await?;
+        data_of(method, &self.address, path_v1, &answer)
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Vec<u8>) -> Result<Answer, ClientError> {
+        let call = if method == "POST" { Call::post(path, body) } else { Call::get(path) };
+        exchange(&self.address, &self.config, self.timeouts, call).await
+    }
+}
+
+/// The data of a successful answer; every other one is an error with the Coordinator's words.
+pub(crate) fn data_of<T: Decode + Default>(
+    method: &str,
+    address: &Address,
+    path: &str,
+    answer: &Answer,
+) -> Result<T, ClientError> {
+    let url = format!("https://{address}{path}");
+    let message = answer.envelope.message.clone();
+    match answer.status.as_u16() {
+        200 => answer.envelope.data().map_err(|source| ClientError::AnswerData { url, source }),
+        401 => Err(ClientError::Unauthorized { url, message }),
+        status => Err(ClientError::Refused {
+            method: method.to_owned(),
+            url,
+            status,
+            jsend_status: answer.envelope.status.clone(),
+            message,
+        }),
+    }
+}

@@ -1,0 +1,1 @@
+//! Calls against a Coordinator that the tests play.
