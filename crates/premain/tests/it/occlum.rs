@@ -1,0 +1,208 @@
+//! The whole way in a process that sees Occlum: activation, files, environment, `execve`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use marblerun_api::rpc::Parameters;
+
+use crate::coordinator::{Answer, Coordinator, Identity};
+
+/// The shared object that plays Occlum, built once.
+fn shim() -> &'static Path {
+    static SHIM: OnceLock<PathBuf> = OnceLock::new();
+    SHIM.get_or_init(|| {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("occlum-{}.so", std::process::id()));
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/occlum.c");
+        let status =
+            Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&path).arg(source).arg("-ldl").status();
+        assert!(status.unwrap().success(), "the C compiler failed");
+        path
+    })
+}
+
+struct Run {
+    output: Output,
+    coordinator: Coordinator,
+    directory: tempfile::TempDir,
+}
+
+impl Run {
+    fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.output.stdout).into_owned()
+    }
+    fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+    /// A line of `/proc/self/status` as it was at `execve`.
+    fn status_at_exec(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(self.directory.path().join("status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+fn run_with(answer: Answer, variables: &[(&str, &str)]) -> Run {
+    let coordinator = Coordinator::start(&Identity::new(), vec![answer]);
+    let directory = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_premain-libos"))
+        .arg("dropped argument")
+        .current_dir(directory.path())
+        .env_clear()
+        .env("LD_PRELOAD", shim())
+        .env("OCCLUM_STATUS", directory.path().join("status"))
+        .env("PATH", "/usr/bin:/bin")
+        .env("EDG_MARBLE_COORDINATOR_ADDR", coordinator.address.to_string())
+        .env("EDG_MARBLE_TYPE", "web")
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    Run { output, coordinator, directory }
+}
+
+fn run(parameters: Parameters) -> Run {
+    run_with(Answer::Parameters(parameters), &[])
+}
+
+fn shell(script: &str) -> Parameters {
+    Parameters { argv: vec!["/bin/sh".into(), "-c".into(), script.into(), "x".into()], ..Parameters::default() }
+}
+
+#[test]
+fn the_application_gets_argument_zero_environment_and_files_of_the_manifest() {
+    let mut parameters =
+        shell("tr '\\0' '|' </proc/$$/cmdline; echo; echo \"$TOKEN,$KEPT,$EDG_MARBLE_TYPE\"; cat conf/key");
+    parameters.env.insert("TOKEN".into(), b"received".to_vec());
+    parameters.files.insert("conf/key".into(), b"secret of a file".to_vec());
+    let run = run_with(Answer::Parameters(parameters), &[("KEPT", "kept"), ("TOKEN", "inherited")]);
+    let stdout = run.stdout();
+    assert!(run.output.status.success(), "{}", run.stderr());
+    assert!(stdout.starts_with("sh|-c|"), "{stdout}");
+    assert!(!stdout.contains("dropped"), "{stdout}");
+    assert!(stdout.ends_with("|x|\nreceived,kept,web\nsecret of a file"), "{stdout}");
+
+    let calls = run.coordinator.calls();
+    let call = &calls[0].request;
+    let hash = marblerun_marble::evidence::report_data(&calls[0].client_certificate);
+    assert_eq!(call.quote[..16], *b"\x01\0\0\0\x02\0\0\0\x64\0\0\0\0\0\0\0");
+    assert_eq!(call.quote[16..80], hash);
+}
+
+#[test]
+fn the_log_names_the_steps_and_no_secret() {
+    let mut parameters = shell("true");
+    parameters.env.insert("TOKEN".into(), b"hunter2".to_vec());
+    parameters.files.insert("key".into(), b"hunter2".to_vec());
+    let run = run(parameters);
+    let stderr = run.stderr();
+    assert!(stderr.lines().all(|line| line.starts_with("[PreMain] 20")), "{stderr}");
+    for step in ["detected libOS: Occlum", "starting PreMain", "fetching env variables", "done with PreMain"] {
+        assert!(stderr.contains(step), "{stderr}");
+    }
+    assert!(!stderr.contains("hunter2"), "{stderr}");
+}
+
+#[test]
+fn at_execve_there_is_one_thread_and_the_application_inherits_no_descriptor() {
+    let script = "ls /proc/$$/fd";
+    let run = run(shell(script));
+    assert_eq!(run.status_at_exec("Threads:"), 1);
+    // Whoever runs the tests may have left descriptors open to every program.
+    let without_premain = Command::new("/bin/sh").args(["-c", script]).output().unwrap();
+    assert_eq!(run.stdout(), String::from_utf8_lossy(&without_premain.stdout));
+}
+
+#[test]
+fn the_address_space_stays_small() {
+    let run = run(shell("true"));
+    // Every page is taken from the enclave. The limits of the released build are 32 and 10 MB; this one has debug
+    // information and less optimisation.
+    let (peak, resident) = (run.status_at_exec("VmPeak:"), run.status_at_exec("VmHWM:"));
+    assert!(peak <= 48 * 1024, "expected at most 48 MB of address space, got {peak} KB");
+    assert!(resident <= 16 * 1024, "expected at most 16 MB resident, got {resident} KB");
+}
+
+#[test]
+fn a_large_environment_raises_the_stack_limit_of_the_application() {
+    let mut parameters = shell("ulimit -s; echo ${#LARGE}");
+    parameters.env.insert("LARGE".into(), vec![b'x'; 100_000]);
+    let run = run(parameters);
+    // 256 bytes of stack for each byte: 100,000 bytes and some variables take 25 MB.
+    assert_eq!(run.stdout(), "25600\n100000\n", "{}", run.stderr());
+}
+
+#[test]
+fn the_exit_code_is_that_of_the_application() {
+    assert_eq!(run(shell("exit 42")).output.status.code(), Some(42));
+}
+
+#[test]
+fn a_program_that_is_not_in_the_image_is_named_on_stdout() {
+    let run = run(Parameters { argv: vec!["/bin/absent".into()], ..Parameters::default() });
+    assert_eq!(run.output.status.code(), Some(1));
+    assert_eq!(
+        run.stdout(),
+        "/bin/absent does not exist in the image.\nSet the first of the Marble's arguments in the manifest to a valid \
+         entry point such as /bin/hello_world.\n"
+    );
+    let stderr = run.stderr();
+    assert_eq!(stderr.matches("Error: ").count(), 1, "{stderr}");
+    let last = stderr.lines().last().unwrap();
+    assert!(
+        last.starts_with("Error: starting the application failed: /bin/absent: no such file in the image"),
+        "{last}"
+    );
+}
+
+#[test]
+fn without_arguments_the_default_program_is_looked_for() {
+    let run = run(Parameters::default());
+    assert_eq!(run.output.status.code(), Some(1));
+    assert!(run.stdout().starts_with("./marble does not exist"), "{}", run.stdout());
+}
+
+#[test]
+fn a_program_without_execute_permission_is_explained() {
+    let mut parameters = Parameters { argv: vec!["./app".into()], ..Parameters::default() };
+    parameters.files.insert("app".into(), b"#!/bin/sh\n".to_vec());
+    let run = run(parameters);
+    assert_eq!(run.output.status.code(), Some(1));
+    assert!(run.stderr().contains("./app: not executable: the file lacks the execute permission"), "{}", run.stderr());
+}
+
+#[test]
+fn a_refused_activation_changes_nothing_and_ends_in_one_line() {
+    let run = run_with(Answer::Status(7, "marble%20verification%20failed"), &[]);
+    assert_eq!(run.output.status.code(), Some(1));
+    let stderr = run.stderr();
+    let last = stderr.lines().last().unwrap();
+    let expected = "Error: activating Occlum Marble failed: PERMISSION_DENIED: marble verification failed (hint: ";
+    assert!(last.starts_with(expected), "{last}");
+    assert_eq!(stderr.matches("Error: ").count(), 1, "{stderr}");
+    let names: Vec<_> =
+        std::fs::read_dir(run.directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["uuid"]);
+}
+
+#[test]
+fn json_mode_produces_objects_only() {
+    let run = run_with(Answer::Status(7, "no"), &[("EDG_LOG_FORMAT", "json")]);
+    let stderr = run.stderr();
+    let levels: Vec<String> = stderr
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["level"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(levels.last().unwrap(), "fatal");
+    assert!(levels[..levels.len() - 1].iter().all(|level| level == "info"), "{levels:?}");
+    assert!(!stderr.contains("Error: "), "{stderr}");
+}
+
+#[test]
+fn a_missing_type_is_named_with_the_place_to_list_it() {
+    let run = run_with(Answer::Nothing, &[("EDG_MARBLE_TYPE", "")]);
+    assert_eq!(run.output.status.code(), Some(1));
+    let stderr = run.stderr();
+    assert!(stderr.contains("environment variable not set: EDG_MARBLE_TYPE (hint: "), "{stderr}");
+    assert!(stderr.contains("env.untrusted"), "{stderr}");
+    assert!(run.coordinator.calls().is_empty());
+}
