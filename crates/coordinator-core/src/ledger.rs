@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use marblerun_attestation::{CollateralFloor, FloorEntry};
 use thiserror::Error;
 
 use crate::deployment::{Deployment, DeploymentError};
-use crate::floor::CollateralFloor;
 use crate::identity::{Identity, IdentityError};
 use crate::record::{CollateralAccepted, Genesis, ManifestSet, Record};
 use crate::snapshot::{Phase, Snapshot};
@@ -130,7 +130,8 @@ impl Ledger {
                 Ok(Some(Record::ActivationCounted { marble_type }))
             }
             Command::AcceptCollateral(accepted) => {
-                Ok(self.snapshot.floor.is_raised_by(&accepted).then_some(Record::CollateralAccepted(accepted)))
+                let news = raised(&self.snapshot.floor, &accepted) != self.snapshot.floor;
+                Ok(news.then_some(Record::CollateralAccepted(accepted)))
             }
         }
     }
@@ -151,8 +152,7 @@ impl Ledger {
                 Ok(())
             }
             Record::CollateralAccepted(accepted) => {
-                let mut floor = self.snapshot.floor.clone();
-                floor.raise(&accepted);
+                let floor = raised(&self.snapshot.floor, &accepted);
                 self.snapshot = Arc::new(Snapshot { floor, ..Snapshot::clone(&self.snapshot) });
                 Ok(())
             }
@@ -173,4 +173,10 @@ impl Ledger {
         });
         Ok(())
     }
+}
+
+/// The floor after `accepted`; nothing is ever lowered.
+fn raised(floor: &CollateralFloor, accepted: &CollateralAccepted) -> CollateralFloor {
+    let entry = FloorEntry { tee: accepted.tee, fmspc: accepted.fmspc, numbers: accepted.numbers };
+    CollateralFloor::from_parts(floor.entries().chain([entry]), floor.newest_issue().max(Some(accepted.newest_issue)))
 }

@@ -1,1 +1,25 @@
-//! The deployment's state and its transitions.
+//! The deployment's state and its transitions: state + command + time → new state + record + reply.
+//!
+//! Pure: no network, files, environment or clock. The edge (`marblerun-coordinator`) verifies evidence, seals records
+//! and talks to clients.
+//!
+//! - [`record`]: what the log remembers; [`ledger`]: how records change the state; [`snapshot`]: what readers see.
+//! - [`set_manifest`]: from an uploaded manifest to a record. [`activation`]: from admitted evidence to parameters.
+//! - [`parameters`]: what a Marble receives. [`statement`]: what the Coordinator's quote speaks for.
+
+pub mod activation;
+pub mod certificate_template;
+pub mod deployment;
+pub mod generate;
+pub mod identity;
+pub mod ledger;
+pub mod parameters;
+pub mod record;
+pub mod recovery;
+pub mod secret;
+pub mod set_manifest;
+pub mod snapshot;
+pub mod statement;
+pub mod time;
+pub mod update_log;
+pub mod uuid;

@@ -5,10 +5,13 @@
 //! Encrypting, chaining and flushing records is not done here.
 
 use std::fmt;
+use std::time::Duration;
 
+use marblerun_attestation::{EvaluationNumbers, Fmspc, Tee, TrustedCollateral};
 use marblerun_manifest::SecretType;
 use marblerun_secret::SecretBytes;
 use prost::Message;
+use rustls_pki_types::UnixTime;
 use thiserror::Error;
 use zeroize::Zeroize;
 
@@ -64,12 +67,26 @@ pub struct ManifestSet {
 /// The newest collateral seen for one kind of platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CollateralAccepted {
-    /// Family of the platform, upper-case hex.
-    pub fmspc: String,
-    /// `tcbEvaluationDataNumber` of the TCB info.
-    pub evaluation_number: u32,
-    /// Newest issue date inside the collateral, in seconds since 1970.
-    pub newest_issue_date: u64,
+    /// The kind of TEE.
+    pub tee: Tee,
+    /// Family of the platform.
+    pub fmspc: Fmspc,
+    /// The `tcbEvaluationDataNumber` of each part.
+    pub numbers: EvaluationNumbers,
+    /// Newest issue date inside the collateral.
+    pub newest_issue: UnixTime,
+}
+
+impl CollateralAccepted {
+    /// What `collateral` raises the floor to.
+    pub fn of(collateral: &TrustedCollateral) -> Self {
+        Self {
+            tee: collateral.tee(),
+            fmspc: collateral.fmspc(),
+            numbers: collateral.evaluation_numbers(),
+            newest_issue: collateral.newest_issue(),
+        }
+    }
 }
 
 /// A record that this version cannot read.
@@ -118,11 +135,7 @@ impl Record {
                 log_line: set.log_line,
             })),
             Kind::ActivationCounted(counted) => Ok(Self::ActivationCounted { marble_type: counted.marble_type }),
-            Kind::CollateralAccepted(accepted) => Ok(Self::CollateralAccepted(CollateralAccepted {
-                fmspc: accepted.fmspc,
-                evaluation_number: accepted.evaluation_number,
-                newest_issue_date: accepted.newest_issue_date,
-            })),
+            Kind::CollateralAccepted(accepted) => collateral_from_wire(&accepted).map(Self::CollateralAccepted),
         }
     }
 
@@ -146,12 +159,40 @@ impl Record {
                 Kind::ActivationCounted(ActivationCountedWire { marble_type: marble_type.clone() })
             }
             Self::CollateralAccepted(accepted) => Kind::CollateralAccepted(CollateralAcceptedWire {
-                fmspc: accepted.fmspc.clone(),
-                evaluation_number: accepted.evaluation_number,
-                newest_issue_date: accepted.newest_issue_date,
+                tee: tee_number(accepted.tee),
+                fmspc: accepted.fmspc.0.to_vec(),
+                tcb_info: accepted.numbers.tcb_info,
+                qe_identity: accepted.numbers.qe_identity,
+                newest_issue: accepted.newest_issue.as_secs(),
             }),
         }
     }
+}
+
+/// The number of a TEE in records.
+const SGX: u32 = 1;
+
+fn tee_number(tee: Tee) -> u32 {
+    match tee {
+        Tee::Sgx => SGX,
+        // The type is open for more; each gets its number together with its verifier.
+        _ => 0,
+    }
+}
+
+fn collateral_from_wire(wire: &CollateralAcceptedWire) -> Result<CollateralAccepted, RecordError> {
+    if wire.tee != SGX {
+        return Err(RecordError::UnknownKind);
+    }
+    let fmspc = wire.fmspc.as_slice().try_into().map_err(|_| {
+        RecordError::Malformed(format!("expected an FMSPC of 6 bytes, got {}", wire.fmspc.len()))
+    })?;
+    Ok(CollateralAccepted {
+        tee: Tee::Sgx,
+        fmspc: Fmspc(fmspc),
+        numbers: EvaluationNumbers { tcb_info: wire.tcb_info, qe_identity: wire.qe_identity },
+        newest_issue: UnixTime::since_unix_epoch(Duration::from_secs(wire.newest_issue)),
+    })
 }
 
 fn take_secret(bytes: &mut Vec<u8>) -> SecretBytes {
@@ -271,12 +312,16 @@ struct ActivationCountedWire {
 
 #[derive(Clone, PartialEq, Message)]
 struct CollateralAcceptedWire {
-    #[prost(string, tag = "1")]
-    fmspc: String,
-    #[prost(uint32, tag = "2")]
-    evaluation_number: u32,
-    #[prost(uint64, tag = "3")]
-    newest_issue_date: u64,
+    #[prost(uint32, tag = "1")]
+    tee: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    fmspc: Vec<u8>,
+    #[prost(uint32, tag = "3")]
+    tcb_info: u32,
+    #[prost(uint32, tag = "4")]
+    qe_identity: u32,
+    #[prost(uint64, tag = "5")]
+    newest_issue: u64,
 }
 
 impl Drop for GenesisWire {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use marblerun_attestation::CollateralFloor;
+
 use crate::deployment::Deployment;
-use crate::floor::CollateralFloor;
 use crate::identity::Identity;
 
 /// The state at one moment.
@@ -56,27 +57,4 @@ pub enum Status {
     AcceptingManifest,
     /// In operation.
     AcceptingMarbles,
-}
-
-impl Status {
-    /// The code on the wire.
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Recovery => 1,
-            Self::AcceptingManifest => 2,
-            Self::AcceptingMarbles => 3,
-        }
-    }
-
-    /// The sentence on the wire; clients show it, some compare it.
-    pub fn message(self) -> &'static str {
-        match self {
-            Self::Recovery => {
-                "Coordinator is in recovery mode. Either upload a key to unseal the saved state, or set a new manifest. \
-                 For more information on how to proceed, consult the documentation."
-            }
-            Self::AcceptingManifest => "Coordinator is ready to accept a manifest.",
-            Self::AcceptingMarbles => "Coordinator is running correctly and ready to accept marbles.",
-        }
-    }
 }

@@ -46,16 +46,16 @@ pub struct Config {
     pub mesh_addr: SocketAddr,
     /// Where the client API listens.
     pub client_addr: SocketAddr,
-    /// Names and addresses for the CA certificates, used when a CA is made.
-    pub dns_names: Vec<String>,
+    /// Comma-separated names and addresses for the CA certificates, used when a CA is made.
+    pub dns_names: String,
     /// Directory of the sealed state.
     pub seal_dir: PathBuf,
     /// Directory of the collateral bundle.
     pub collateral_dir: Option<PathBuf>,
     /// Manifest to set at start.
     pub startup_manifest: Option<PathBuf>,
-    /// Simulation was asked for (`OE_SIMULATION=1`).
-    pub simulation: bool,
+    /// `OE_SIMULATION` as it is; the TEE decides what it means.
+    pub simulation: Option<String>,
     /// The metrics listener was asked for.
     pub metrics_requested: bool,
     /// How to log.
@@ -102,10 +102,7 @@ impl Config {
     /// # Errors
     ///
     /// Names every variable whose value cannot be used.
-    pub fn from_env(
-        lookup: impl Fn(&str) -> Option<String>,
-        working_directory: PathBuf,
-    ) -> Result<Self, ConfigError> {
+    pub fn from_env(lookup: impl Fn(&str) -> Option<String>, working_directory: PathBuf) -> Result<Self, ConfigError> {
         let get = |name: &str| lookup(name).filter(|value| !value.is_empty());
         let mut mistakes = Vec::new();
 
@@ -127,7 +124,6 @@ impl Config {
                 false
             }
         };
-        let simulation = flag(SIMULATION);
         let debug = flag(DEBUG_LOGGING) | flag(DEV_MODE);
 
         let json = match get(LOG_FORMAT).map(|value| value.to_ascii_lowercase()).as_deref() {
@@ -141,7 +137,11 @@ impl Config {
 
         for variable in UNSUPPORTED {
             if let Some(value) = get(variable) {
-                mistakes.push(Mistake { variable, value, expected: "unset: this Coordinator keeps its state in a directory" });
+                mistakes.push(Mistake {
+                    variable,
+                    value,
+                    expected: "unset: this Coordinator keeps its state in a directory",
+                });
             }
         }
 
@@ -152,12 +152,11 @@ impl Config {
         Ok(Self {
             mesh_addr,
             client_addr,
-            // Elements are not trimmed, as in MarbleRun.
-            dns_names: get(DNS_NAMES).unwrap_or_else(|| "localhost".to_owned()).split(',').map(str::to_owned).collect(),
+            dns_names: get(DNS_NAMES).unwrap_or_else(|| "localhost".to_owned()),
             seal_dir: get(SEAL_DIR).map_or_else(|| cwd.join("marblerun-coordinator-data"), PathBuf::from),
             collateral_dir: get(COLLATERAL_DIR).map(PathBuf::from),
             startup_manifest: get(STARTUP_MANIFEST).map(PathBuf::from),
-            simulation,
+            simulation: get(SIMULATION),
             metrics_requested: get(PROMETHEUS_ADDR).is_some(),
             log: LogConfig { debug, json },
         })
@@ -190,9 +189,9 @@ mod tests {
         assert_eq!(config.mesh_addr.port(), 2001);
         assert_eq!(config.client_addr.port(), 4433);
         assert!(config.client_addr.ip().is_unspecified());
-        assert_eq!(config.dns_names, ["localhost"]);
+        assert_eq!(config.dns_names, "localhost");
         assert_eq!(config.seal_dir, PathBuf::from("/srv/marblerun-coordinator-data"));
-        assert!(!config.simulation);
+        assert_eq!(config.simulation, None);
     }
 
     #[test]
@@ -208,11 +207,12 @@ mod tests {
 
     #[test]
     fn all_mistakes_are_reported_together_with_what_was_expected() {
-        let error = read(&[(MESH_ADDR, "nonsense"), (SIMULATION, "yes"), ("EDG_STORE_BACKEND", "k8s-secret")]).unwrap_err();
+        let error =
+            read(&[(MESH_ADDR, "nonsense"), (DEBUG_LOGGING, "yes"), ("EDG_STORE_BACKEND", "k8s-secret")]).unwrap_err();
         assert_eq!(
             error.to_string(),
             "environment cannot be used: EDG_COORDINATOR_MESH_ADDR: expected host:port or :port, got \"nonsense\"; \
-             OE_SIMULATION: expected 0 or 1, got \"yes\"; EDG_STORE_BACKEND: expected unset: this Coordinator keeps its \
+             EDG_DEBUG_LOGGING: expected 0 or 1, got \"yes\"; EDG_STORE_BACKEND: expected unset: this Coordinator keeps its \
              state in a directory, got \"k8s-secret\""
         );
     }

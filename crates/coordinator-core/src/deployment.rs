@@ -1,0 +1,158 @@
+//! A deployment: its manifest, decoded and compiled once, and the values that belong to it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use marblerun_attestation::Package;
+use marblerun_manifest::{DecodeError, Manifest, Marble};
+use thiserror::Error;
+
+use crate::ledger::Refusal;
+use crate::parameters::{CompileError, CompiledParameters};
+use crate::record::ManifestSet;
+use crate::secret::Secret;
+
+/// Secrets by name.
+pub type Secrets = BTreeMap<String, Arc<Secret>>;
+
+/// A deployment whose manifest is set.
+#[derive(Debug)]
+pub struct Deployment {
+    /// The manifest, decoded.
+    pub manifest: Manifest,
+    /// The manifest, byte for byte as uploaded.
+    pub raw_manifest: Vec<u8>,
+    /// Lower-case hex SHA-256 of `raw_manifest`.
+    pub fingerprint: String,
+    /// ECDSA signature (ASN.1 DER) of the root key over SHA-256 of `raw_manifest`.
+    pub manifest_signature: Vec<u8>,
+    /// The current secrets: values, placeholders of Marbles' own secrets, and those that users fill.
+    pub secrets: Secrets,
+    /// The secrets before the last change of the manifest.
+    pub previous_secrets: Secrets,
+    /// What is prepared for each Marble type.
+    pub marbles: BTreeMap<String, PreparedMarble>,
+}
+
+/// A Marble type, prepared for activations.
+#[derive(Debug)]
+pub struct PreparedMarble {
+    /// The enclave that an instance must be.
+    pub package: Package,
+    /// Name of the package.
+    pub package_name: String,
+    /// Activations allowed in all; 0: any number.
+    pub max_activations: u64,
+    /// Activations counted so far, only if there is a limit. Rises when a count is decided, durable after the flush.
+    pub activations: AtomicU64,
+    /// What enters the derivation of symmetric keys: the Marble type, or nothing.
+    pub binding_name: String,
+    /// Files, environment and arguments, with templates compiled.
+    pub parameters: CompiledParameters,
+}
+
+/// Why a manifest makes no deployment.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DeploymentError {
+    /// The manifest cannot be decoded.
+    #[error("the manifest cannot be decoded")]
+    Decode(#[from] DecodeError),
+    /// A template cannot be compiled.
+    #[error("Marbles.{marble_type}.Parameters")]
+    Template {
+        /// The Marble type.
+        marble_type: String,
+        /// Which entry, and why.
+        #[source]
+        source: CompileError,
+    },
+    /// A Marble names a package that is not there.
+    #[error("Marbles.{marble_type}.Package: expected the name of a package, got {package:?}")]
+    Package {
+        /// The Marble type.
+        marble_type: String,
+        /// The name.
+        package: String,
+    },
+}
+
+impl Deployment {
+    /// The deployment that a record describes. The record was checked before it was written.
+    ///
+    /// # Errors
+    ///
+    /// If this version cannot decode or compile the manifest.
+    pub fn new(set: ManifestSet) -> Result<Self, DeploymentError> {
+        let manifest = Manifest::decode(&set.raw)?;
+        let marbles = prepare_marbles(&manifest)?;
+        let secrets: Secrets = set.secrets.into_iter().map(|(name, secret)| (name, Arc::new(secret))).collect();
+        Ok(Self {
+            fingerprint: marblerun_manifest::fingerprint(&set.raw),
+            manifest,
+            raw_manifest: set.raw,
+            manifest_signature: set.signature,
+            previous_secrets: secrets.clone(),
+            secrets,
+            marbles,
+        })
+    }
+}
+
+/// Prepares every Marble type of a manifest.
+///
+/// # Errors
+///
+/// If a template cannot be compiled or a package is missing.
+pub fn prepare_marbles(manifest: &Manifest) -> Result<BTreeMap<String, PreparedMarble>, DeploymentError> {
+    manifest
+        .marbles
+        .iter()
+        .map(|(marble_type, marble)| Ok((marble_type.clone(), prepare_marble(manifest, marble_type, marble)?)))
+        .collect()
+}
+
+fn prepare_marble(manifest: &Manifest, marble_type: &str, marble: &Marble) -> Result<PreparedMarble, DeploymentError> {
+    let package = manifest.packages.get(&marble.package).ok_or_else(|| DeploymentError::Package {
+        marble_type: marble_type.to_owned(),
+        package: marble.package.clone(),
+    })?;
+    let parameters = CompiledParameters::compile(manifest, marble)
+        .map_err(|source| DeploymentError::Template { marble_type: marble_type.to_owned(), source })?;
+    Ok(PreparedMarble {
+        package: attested_package(package),
+        package_name: marble.package.clone(),
+        max_activations: marble.max_activations,
+        activations: AtomicU64::new(0),
+        binding_name: if marble.disable_secret_binding { String::new() } else { marble_type.to_owned() },
+        parameters,
+    })
+}
+
+fn attested_package(package: &marblerun_manifest::Package) -> Package {
+    let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    Package {
+        debug: package.debug,
+        unique_id: given(&package.unique_id),
+        signer_id: given(&package.signer_id),
+        product_id: package.product_id,
+        security_version: package.security_version,
+        accepted_tcb_statuses: package.accepted_tcb_statuses.clone(),
+        accepted_advisories: package.accepted_advisories.clone(),
+    }
+}
+
+impl PreparedMarble {
+    /// Whether another activation is allowed.
+    ///
+    /// # Errors
+    ///
+    /// If the limit is reached.
+    pub fn check_budget(&self, marble_type: &str) -> Result<(), Refusal> {
+        if self.max_activations > 0 && self.activations.load(Ordering::Acquire) >= self.max_activations {
+            return Err(Refusal::BudgetUsed { marble_type: marble_type.to_owned(), limit: self.max_activations });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! Answers of the client API: envelopes, and every failure as HTTP status and kind, in one place.
+//!
+//! Version 1 and 2 differ in both for the same failure; existing clients depend on it.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::{Method, StatusCode};
+use marblerun_api::rest::{EnvelopeKind, error, fail};
+
+/// The version of the client API that a request speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    V1,
+    V2,
+}
+
+/// Why a request is refused.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// No such path, or another method is expected.
+    NotAllowed,
+    /// The path existed once.
+    Gone,
+    /// The body or query is not what the endpoint reads.
+    BadRequest(String),
+    /// The body is longer than the limit in bytes.
+    TooLarge(usize),
+    /// The body did not arrive in time.
+    Slow,
+    /// A write failed after the body was read: wrong state, refused manifest, storage.
+    Write(String),
+    /// A read failed: wrong state, no quote.
+    Read(String),
+}
+
+impl Failure {
+    fn status(&self, version: Version) -> StatusCode {
+        match (self, version) {
+            (Self::NotAllowed, _) => StatusCode::METHOD_NOT_ALLOWED,
+            (Self::Gone, _) => StatusCode::GONE,
+            (Self::BadRequest(_), _) | (Self::Write(_), Version::V1) => StatusCode::BAD_REQUEST,
+            (Self::TooLarge(_), _) => StatusCode::PAYLOAD_TOO_LARGE,
+            (Self::Slow, _) => StatusCode::REQUEST_TIMEOUT,
+            (Self::Write(_), Version::V2) | (Self::Read(_), _) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::NotAllowed => String::new(),
+            Self::Gone => "this endpoint is gone: use POST /api/v2/recover".to_owned(),
+            Self::TooLarge(limit) => format!("request body: expected at most {limit} bytes, got more"),
+            Self::Slow => "request body: expected it to arrive in time".to_owned(),
+            Self::BadRequest(text) | Self::Write(text) | Self::Read(text) => text.clone(),
+        }
+    }
+
+    pub(super) fn into_response(self, method: &Method, version: Version) -> Response {
+        let status = self.status(version);
+        let message = self.message();
+        if version == Version::V2 && status == StatusCode::BAD_REQUEST {
+            respond(status, EnvelopeKind::Fail, fail(&message))
+        } else if *method == Method::HEAD {
+            respond(status, EnvelopeKind::Error, String::new())
+        } else {
+            respond(status, EnvelopeKind::Error, error(&message))
+        }
+    }
+}
+
+/// A successful answer with a finished envelope.
+pub(super) fn success(body: String) -> Response {
+    respond(StatusCode::OK, EnvelopeKind::Success, body)
+}
+
+fn respond(status: StatusCode, kind: EnvelopeKind, body: String) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind.content_type()));
+    if let Some(options) = kind.content_type_options() {
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static(options));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(failure: Failure, version: Version, status: u16, content_type: &str) {
+        let response = failure.into_response(&Method::POST, version);
+        assert_eq!(response.status().as_u16(), status);
+        assert_eq!(response.headers()[CONTENT_TYPE], content_type);
+    }
+
+    #[test]
+    fn the_same_failure_differs_between_the_versions_as_clients_expect() {
+        const JSON: &str = "application/json";
+        const TEXT: &str = "text/plain; charset=utf-8";
+        check(Failure::Write("x".to_owned()), Version::V1, 400, TEXT);
+        check(Failure::Write("x".to_owned()), Version::V2, 500, TEXT);
+        check(Failure::BadRequest("x".to_owned()), Version::V1, 400, TEXT);
+        check(Failure::BadRequest("x".to_owned()), Version::V2, 400, JSON);
+        check(Failure::Read("x".to_owned()), Version::V1, 500, TEXT);
+        check(Failure::Read("x".to_owned()), Version::V2, 500, TEXT);
+        check(Failure::NotAllowed, Version::V2, 405, TEXT);
+        check(Failure::Gone, Version::V1, 410, TEXT);
+        check(Failure::TooLarge(1), Version::V2, 413, TEXT);
+        check(Failure::Slow, Version::V2, 408, TEXT);
+    }
+}

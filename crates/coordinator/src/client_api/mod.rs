@@ -1,0 +1,180 @@
+//! The client API: HTTPS, versions 1 and 2.
+
+mod answer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use marblerun_api::rest::{
+    CoordinatorState, MAX_REQUEST_BODY_BYTES, ManifestAnswer, SetManifestAnswer, SetManifestRequest, StatusAnswer,
+    UpdateLogAnswer, decode_nonce, decode_request, v1, v2,
+};
+use marblerun_coordinator_core::snapshot::Status;
+use tokio::sync::Semaphore;
+use tracing::{info, warn};
+
+use self::answer::{Failure, Version, success};
+use crate::manifest_setter::ManifestSetter;
+use crate::quoter::Quoter;
+use crate::report;
+use crate::view::SharedView;
+
+/// A request body must have arrived after this time.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Quotes in the making; making one costs the platform about a millisecond and is open to anyone.
+const MAX_QUOTES_IN_FLIGHT: usize = 4;
+
+/// What the handlers share.
+pub struct ClientApi {
+    /// The newest state.
+    pub view: SharedView,
+    /// Makes quotes.
+    pub quoter: Arc<Quoter>,
+    /// Sets the manifest.
+    pub setter: ManifestSetter,
+    /// The class of our own evidence.
+    pub trust_class: &'static str,
+}
+
+struct Shared {
+    api: ClientApi,
+    quotes: Semaphore,
+}
+
+/// Everything that the client listener answers.
+pub fn router(api: ClientApi) -> Router {
+    let shared = Shared { api, quotes: Semaphore::new(MAX_QUOTES_IN_FLIGHT) };
+    Router::new().fallback(dispatch).with_state(Arc::new(shared))
+}
+
+/// Paths are compared exactly, and whatever is not in the table is 405: clients take that for an older server.
+async fn dispatch(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    use Version::{V1, V2};
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let query = request.uri().query().map(str::to_owned);
+    let (version, result) = match (method.as_str(), path.as_str()) {
+        ("GET", v1::STATUS) => (V1, Ok(shared.status(V1))),
+        ("GET", v2::STATUS) => (V2, Ok(shared.status(V2))),
+        ("GET", v1::MANIFEST) => (V1, shared.manifest(V1)),
+        ("GET", v2::MANIFEST) => (V2, shared.manifest(V2)),
+        ("POST", v1::MANIFEST) => (V1, shared.set_manifest(V1, request).await),
+        ("POST", v2::MANIFEST) => (V2, shared.set_manifest(V2, request).await),
+        ("GET", v1::QUOTE) => (V1, shared.quote(V1, None).await),
+        ("GET", v2::QUOTE) => (V2, shared.quote(V2, query.as_deref()).await),
+        ("GET", v1::UPDATE) => (V1, shared.update_log(V1)),
+        ("GET", v2::UPDATE) => (V2, shared.update_log(V2)),
+        ("POST", v1::RECOVER) => (V1, Err(Failure::Gone)),
+        _ => (V2, Err(Failure::NotAllowed)),
+    };
+    match result {
+        Ok(body) => success(body),
+        Err(failure) => failure.into_response(&method, version),
+    }
+}
+
+impl Shared {
+    fn status(&self, version: Version) -> String {
+        let state = match self.api.view.load().status() {
+            Status::Recovery => CoordinatorState::Recovery,
+            Status::AcceptingManifest => CoordinatorState::AcceptingManifest,
+            Status::AcceptingMarbles => CoordinatorState::AcceptingMarbles,
+        };
+        let answer = StatusAnswer { trust_class: Some(self.api.trust_class.to_owned()), ..state.into() };
+        match version {
+            Version::V1 => answer.to_v1(),
+            Version::V2 => answer.to_v2(),
+        }
+    }
+
+    fn manifest(&self, version: Version) -> Result<String, Failure> {
+        let view = self.api.view.load();
+        let answer = view.snapshot.deployment().map(|deployment| ManifestAnswer {
+            signature: Some(deployment.manifest_signature.clone()),
+            fingerprint: deployment.fingerprint.clone(),
+            manifest: Some(deployment.raw_manifest.clone()),
+        });
+        match (version, answer) {
+            (Version::V1, answer) => Ok(answer.unwrap_or_default().to_v1()),
+            (Version::V2, Some(answer)) => Ok(answer.to_v2()),
+            (Version::V2, None) => Err(Failure::Read("expected a Coordinator with a manifest, got one without".into())),
+        }
+    }
+
+    async fn set_manifest(&self, version: Version, request: Request) -> Result<String, Failure> {
+        let body = read_body(request.into_body()).await?;
+        let raw = match version {
+            Version::V1 => body,
+            Version::V2 => {
+                let request: SetManifestRequest = decode_request(&body)
+                    .map_err(|error| Failure::BadRequest(format!("request body: {}", report::chain(&error))))?;
+                request.manifest
+            }
+        };
+        match self.api.setter.set(raw).await {
+            Ok(recovery_secrets) => {
+                let answer = SetManifestAnswer { recovery_secrets };
+                Ok(match version {
+                    Version::V1 => answer.to_v1(),
+                    Version::V2 => answer.to_v2(),
+                })
+            }
+            Err(error) => {
+                let text = report::with_hint(&error, error.hint());
+                warn!("manifest refused: {text}");
+                Err(Failure::Write(text))
+            }
+        }
+    }
+
+    async fn quote(&self, version: Version, query: Option<&str>) -> Result<String, Failure> {
+        let nonce = match version {
+            Version::V1 => None,
+            Version::V2 => decode_nonce(query).map_err(|error| Failure::BadRequest(error.to_string()))?,
+        };
+        let quoter = Arc::clone(&self.api.quoter);
+        let answer = match nonce {
+            None => quoter.answer(&[]),
+            Some(nonce) => {
+                let _place = self.quotes.acquire().await.map_err(|_| Failure::Read("no quote".to_owned()))?;
+                let fresh = tokio::task::spawn_blocking(move || quoter.answer(&nonce)).await;
+                fresh.map_err(|_| Failure::Read("the quote was interrupted".to_owned()))?
+            }
+        };
+        let answer = answer.map_err(|error| Failure::Read(report::with_hint(&error, error.hint())))?;
+        Ok(match version {
+            Version::V1 => answer.to_v1(),
+            Version::V2 => answer.to_v2(),
+        })
+    }
+
+    fn update_log(&self, version: Version) -> Result<String, Failure> {
+        let view = self.api.view.load();
+        if view.snapshot.deployment().is_none() {
+            return Err(Failure::Read("expected a Coordinator with a manifest, got one without".into()));
+        }
+        let lines = view.snapshot.update_log.iter().map(|line| line.to_string()).collect();
+        let answer = UpdateLogAnswer { update_log: lines };
+        Ok(match version {
+            Version::V1 => answer.to_v1(),
+            Version::V2 => answer.to_v2(),
+        })
+    }
+}
+
+async fn read_body(body: Body) -> Result<Vec<u8>, Failure> {
+    let limited = Limited::new(body, MAX_REQUEST_BODY_BYTES);
+    match tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await {
+        Err(_) => Err(Failure::Slow),
+        Ok(Ok(collected)) => Ok(collected.to_bytes().into()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::TooLarge(MAX_REQUEST_BODY_BYTES)),
+        Ok(Err(error)) => {
+            info!(error = &*error as &dyn std::error::Error, "request body ended early");
+            Err(Failure::BadRequest("request body: expected it to be complete".to_owned()))
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The Coordinator: listeners, wiring, configuration.
+//!
+//! Decisions are made in the pure crates; this one moves bytes. `start` opens the state and binds the listeners,
+//! [`writer`] is the one owner of writing, [`client_api`] and [`marble_api`] answer.
+
+pub mod client_api;
+mod clock;
+pub mod config;
+pub mod listener;
+pub mod log;
+pub mod manifest_setter;
+pub mod marble_api;
+pub mod quoter;
+pub mod report;
+mod seal_keys;
+pub mod start;
+pub mod tls;
+pub mod trust;
+pub mod view;
+pub mod writer;

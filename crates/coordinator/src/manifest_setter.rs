@@ -1,0 +1,93 @@
+//! Setting the first manifest, for the client API and for the start.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use marblerun_coordinator_core::ledger::Refusal;
+use marblerun_coordinator_core::set_manifest::{PreparedManifest, SetManifestError, prepare};
+use marblerun_sealing::{SealMode, SealPolicy};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use tracing::{info, warn};
+
+use crate::clock::now;
+use crate::quoter::Quoter;
+use crate::view::SharedView;
+use crate::writer::{WriteError, WriterHandle};
+
+/// Manifests at work: decoding a large one and generating its keys may take seconds of processor time.
+const MAX_IN_FLIGHT: usize = 1;
+
+/// Why a manifest is not set.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SetError {
+    /// The manifest is refused.
+    #[error(transparent)]
+    Refused(#[from] SetManifestError),
+    /// The state or the storage does not allow it.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The work did not end.
+    #[error("setting the manifest was interrupted")]
+    Interrupted,
+}
+
+impl SetError {
+    /// What can be done about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Write(error) => error.hint(),
+            Self::Refused(_) | Self::Interrupted => None,
+        }
+    }
+}
+
+/// Sets the first manifest.
+pub struct ManifestSetter {
+    view: SharedView,
+    writer: WriterHandle,
+    quoter: Arc<Quoter>,
+    places: Semaphore,
+}
+
+impl ManifestSetter {
+    /// A setter for the state behind `view`.
+    pub fn new(view: SharedView, writer: WriterHandle, quoter: Arc<Quoter>) -> Self {
+        Self { view, writer, quoter, places: Semaphore::new(MAX_IN_FLIGHT) }
+    }
+
+    /// Checks and sets `raw`; returns when it is durable, with each recovery party's encrypted share.
+    ///
+    /// # Errors
+    ///
+    /// See [`SetError`]; nothing was changed.
+    pub async fn set(&self, raw: Vec<u8>) -> Result<BTreeMap<String, Vec<u8>>, SetError> {
+        let _place = self.places.acquire().await.map_err(|_| SetError::Interrupted)?;
+        let view = self.view.load();
+        if view.snapshot.deployment().is_some() {
+            return Err(WriteError::Refused(Arc::new(Refusal::ManifestAlreadySet)).into());
+        }
+        let work = move || prepare(&view.snapshot.identity, &raw, now());
+        let prepared = tokio::task::spawn_blocking(work).await.map_err(|_| SetError::Interrupted)??;
+        let PreparedManifest { record, seal_mode, recovery, warnings } = prepared;
+        for warning in &warnings {
+            warn!("manifest: {warning}");
+        }
+        let fingerprint = marblerun_manifest::fingerprint(&record.raw);
+        self.writer.set_manifest(record, sealed(seal_mode)).await?;
+        info!(fingerprint, seal_mode = seal_mode.as_str(), "manifest set");
+
+        let quoter = Arc::clone(&self.quoter);
+        tokio::task::spawn_blocking(move || quoter.renew_or_warn()).await.map_err(|_| SetError::Interrupted)?;
+        Ok(recovery.map(|recovery| recovery.encrypted).unwrap_or_default())
+    }
+}
+
+fn sealed(mode: marblerun_manifest::SealMode) -> SealMode {
+    match mode {
+        marblerun_manifest::SealMode::ProductKey => SealMode::Sealed(SealPolicy::ProductKey),
+        marblerun_manifest::SealMode::UniqueKey => SealMode::Sealed(SealPolicy::UniqueKey),
+        marblerun_manifest::SealMode::Disabled => SealMode::Disabled,
+    }
+}

@@ -1,0 +1,130 @@
+//! One activation: evidence, parameters, budget, answer. Everything slow happens on a snapshot, outside of locks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use marblerun_api::rpc::{ActivationReq, Parameters};
+use marblerun_coordinator_core::activation::{Candidate, Prepared};
+use marblerun_coordinator_core::ledger::Command;
+use marblerun_secret::SecretBytes;
+use tokio::sync::Semaphore;
+use tonic::Status;
+use tracing::{info, info_span, warn};
+
+use super::status::Refused;
+use crate::clock::now;
+use crate::report;
+use crate::trust::{Accepted, Trust};
+use crate::view::{SharedView, View};
+use crate::writer::WriterHandle;
+
+/// Activations at work or waiting for a processor; the next one is told to come again.
+const MAX_IN_FLIGHT: usize = 256;
+/// Names from outside are cut to this many bytes in the log.
+const MAX_LOGGED_BYTES: usize = 256;
+
+/// Activates Marbles.
+pub struct Activator {
+    trust: Arc<Trust>,
+    view: SharedView,
+    writer: WriterHandle,
+    places: Semaphore,
+}
+
+impl Activator {
+    /// An activator for the state behind `view`.
+    pub fn new(trust: Arc<Trust>, view: SharedView, writer: WriterHandle) -> Self {
+        Self { trust, view, writer, places: Semaphore::new(MAX_IN_FLIGHT) }
+    }
+
+    /// Answers one request; `leaf` is the certificate of the TLS connection.
+    ///
+    /// # Errors
+    ///
+    /// A gRPC status with the reason. No budget was used.
+    pub(super) async fn activate(
+        self: Arc<Self>,
+        leaf: Option<Arc<[u8]>>,
+        request: ActivationReq,
+    ) -> Result<Parameters, Status> {
+        let marble_type = shortened(&request.marble_type);
+        let uuid = shortened(&request.uuid);
+        match self.answer(leaf, request).await {
+            Ok(prepared) => {
+                info!(marble.type = marble_type, marble.uuid = %prepared.uuid, "Marble activated");
+                Ok(message(prepared.parameters))
+            }
+            Err(refused) => {
+                let (code, reason) = (refused.code(), refused.reason());
+                let text = report::chain(&refused);
+                warn!(marble.type = marble_type, marble.uuid = uuid, ?code, reason, "activation refused: {text}");
+                Err(refused.status())
+            }
+        }
+    }
+
+    async fn answer(self: &Arc<Self>, leaf: Option<Arc<[u8]>>, request: ActivationReq) -> Result<Prepared, Refused> {
+        let view = self.view.load();
+        let place = self.places.try_acquire().map_err(|_| Refused::Busy)?;
+        let candidate = {
+            let leaf = leaf.ok_or(Refused::NoCertificate);
+            // The state comes before the certificate, the certificate before the type.
+            if view.snapshot.deployment().is_none() {
+                return Err(marblerun_coordinator_core::activation::ActivationError::State.into());
+            }
+            (Candidate::find(&view.snapshot, &request.marble_type), leaf?)
+        };
+        let (candidate, leaf) = (candidate.0?, candidate.1);
+
+        let activator = Arc::clone(self);
+        let span = info_span!("activation", marble.r#type = shortened(&request.marble_type));
+        let work = move || span.in_scope(|| activator.judge_and_prepare(&view, candidate, &leaf, &request));
+        let (candidate, accepted, prepared) =
+            tokio::task::spawn_blocking(work).await.map_err(|_| Refused::Interrupted)??;
+
+        if let Some(news) = accepted.news {
+            self.writer.submit(Command::AcceptCollateral(news)).await?;
+        }
+        if candidate.is_counted() {
+            let Candidate { deployment, marble_type } = candidate;
+            self.writer.submit(Command::CountActivation { marble_type, deployment }).await?;
+        }
+        drop(place);
+        Ok(prepared)
+    }
+
+    fn judge_and_prepare(
+        &self,
+        view: &View,
+        candidate: Candidate,
+        leaf: &[u8],
+        request: &ActivationReq,
+    ) -> Result<(Candidate, Accepted, Prepared), Refused> {
+        let snapshot = &view.snapshot;
+        let accepted = self.trust.judge(&request.quote, leaf, &candidate.marble().package, &snapshot.floor)?;
+        if let Some(admission) = &accepted.admission
+            && admission.tcb_status != marblerun_attestation::TcbStatus::UpToDate
+        {
+            warn!(
+                tcb_status = %admission.tcb_status,
+                advisories = admission.advisories.join(","),
+                package = candidate.marble().package_name,
+                "accepted a platform that is not up to date, as the package allows"
+            );
+        }
+        let prepared = candidate.prepare(&snapshot.identity, &request.uuid, &request.csr, now())?;
+        Ok((candidate, accepted, prepared))
+    }
+}
+
+/// The wire form; from here on the secrets are bytes on their way to the Marble.
+fn message(parameters: marblerun_coordinator_core::parameters::Parameters) -> Parameters {
+    let exposed = |values: BTreeMap<String, SecretBytes>| {
+        values.into_iter().map(|(name, value)| (name, value.expose().to_vec())).collect()
+    };
+    Parameters { files: exposed(parameters.files), env: exposed(parameters.env), argv: parameters.argv }
+}
+
+fn shortened(text: &str) -> String {
+    report::cut(text.chars().take(MAX_LOGGED_BYTES).collect(), MAX_LOGGED_BYTES)
+}

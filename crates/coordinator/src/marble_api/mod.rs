@@ -1,0 +1,76 @@
+//! The Marble API: one gRPC method, `/rpc.Marble/Activate`.
+
+mod activate;
+mod status;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use marblerun_api::rpc::{ActivationReq, ActivationResp};
+use marblerun_api::{ACTIVATE_PATH, MAX_MESSAGE_BYTES};
+use tonic::server::{Grpc, UnaryService};
+use tonic_prost::ProstCodec;
+use tower::Service;
+
+pub use activate::Activator;
+
+use crate::listener::PeerCertificate;
+
+/// Parameters may be larger than what the premain of MarbleRun v1.9.1 takes (4 MiB); ours takes this much.
+const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Everything that the Marble listener answers.
+pub fn router(activator: Arc<Activator>) -> Router {
+    Router::new().fallback_service(MarbleService(activator))
+}
+
+#[derive(Clone)]
+struct MarbleService(Arc<Activator>);
+
+impl Service<http::Request<Body>> for MarbleService {
+    type Response = http::Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = Boxed<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if request.uri().path() != ACTIVATE_PATH {
+            let path = request.uri().path().to_owned();
+            let status = tonic::Status::unimplemented(format!("expected {ACTIVATE_PATH}, got {path}"));
+            return Box::pin(std::future::ready(Ok(status.into_http())));
+        }
+        let method = Activate(Arc::clone(&self.0));
+        Box::pin(async move {
+            let mut grpc = Grpc::new(ProstCodec::default())
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_RESPONSE_BYTES);
+            Ok(grpc.unary(method, request).await)
+        })
+    }
+}
+
+struct Activate(Arc<Activator>);
+
+impl UnaryService<ActivationReq> for Activate {
+    type Response = ActivationResp;
+    type Future = Boxed<Result<tonic::Response<ActivationResp>, tonic::Status>>;
+
+    fn call(&mut self, request: tonic::Request<ActivationReq>) -> Self::Future {
+        let activator = Arc::clone(&self.0);
+        Box::pin(async move {
+            let PeerCertificate(leaf) = request.extensions().get::<PeerCertificate>().cloned().unwrap_or_default();
+            let parameters = activator.activate(leaf, request.into_inner()).await?;
+            Ok(tonic::Response::new(ActivationResp { parameters: Some(parameters) }))
+        })
+    }
+}

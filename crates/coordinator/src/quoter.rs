@@ -1,0 +1,91 @@
+//! The Coordinator's own quote: over its root certificate, and over the statement of its whole configuration.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use marblerun_api::rest::QuoteAnswer;
+use marblerun_coordinator_core::statement::{Statement, report_data};
+use marblerun_pki::pem;
+use marblerun_tee::{EvidenceError, Tee};
+use tracing::warn;
+
+use crate::report;
+use crate::trust::Trust;
+use crate::view::{SharedView, View};
+
+/// Makes quotes and keeps the one without nonce.
+pub struct Quoter {
+    tee: Arc<Tee>,
+    trust: Arc<Trust>,
+    view: SharedView,
+    kept: ArcSwapOption<QuoteAnswer>,
+}
+
+impl Quoter {
+    /// A quoter for the state behind `view`, with its first quote.
+    ///
+    /// # Errors
+    ///
+    /// If the TEE makes no quote.
+    pub fn new(tee: Arc<Tee>, trust: Arc<Trust>, view: SharedView) -> Result<Self, EvidenceError> {
+        let quoter = Self { tee, trust, view, kept: ArcSwapOption::empty() };
+        quoter.renew()?;
+        Ok(quoter)
+    }
+
+    /// Makes the kept quote anew: its statement should name the manifest.
+    ///
+    /// # Errors
+    ///
+    /// If the TEE makes no quote; the old one is kept then.
+    pub fn renew(&self) -> Result<(), EvidenceError> {
+        let answer = self.issue(&[])?;
+        self.kept.store(Some(Arc::new(answer)));
+        Ok(())
+    }
+
+    /// The kept quote, or a fresh one over `nonce`.
+    ///
+    /// # Errors
+    ///
+    /// If the TEE makes no quote.
+    pub fn answer(&self, nonce: &[u8]) -> Result<Arc<QuoteAnswer>, EvidenceError> {
+        match self.kept.load_full() {
+            Some(kept) if nonce.is_empty() => Ok(kept),
+            _ => Ok(Arc::new(self.issue(nonce)?)),
+        }
+    }
+
+    fn issue(&self, nonce: &[u8]) -> Result<QuoteAnswer, EvidenceError> {
+        let view = self.view.load();
+        let identity = &view.snapshot.identity;
+        let statement = self.statement(&view).to_text();
+        let evidence = self.tee.evidence(&report_data(&identity.root_certificate, nonce, &statement))?;
+        let mut cert = pem::encode("CERTIFICATE", &identity.intermediate_certificate);
+        cert.push_str(&pem::encode("CERTIFICATE", &identity.root_certificate));
+        let collateral = self.trust.own_collateral(&evidence, &view.snapshot.floor);
+        Ok(QuoteAnswer {
+            cert,
+            quote: Some(evidence).filter(|evidence| !evidence.is_empty()),
+            statement: Some(statement),
+            collateral,
+        })
+    }
+
+    fn statement(&self, view: &View) -> Statement {
+        Statement {
+            deployment: view.log.map(|log| log.deployment.to_string()).unwrap_or_default(),
+            trust_class: self.trust.class(),
+            root_hashes: self.trust.software_root_hashes().iter().map(hex::encode).collect(),
+            manifest_fingerprint: view.snapshot.deployment().map(|deployment| deployment.fingerprint.clone()),
+            log_head: view.log.map(|log| log.statement_head()),
+        }
+    }
+
+    /// Like [`Quoter::renew`], where a failure concerns nobody now: the old quote still speaks for the root.
+    pub fn renew_or_warn(&self) {
+        if let Err(error) = self.renew() {
+            warn!(error = report::with_hint(&error, error.hint()), "the kept quote could not be renewed");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! From configuration to a running Coordinator. Whatever fails here ends the process with a reason.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use marblerun_coordinator_core::ledger::Ledger;
+use marblerun_coordinator_core::record::{Genesis, Record};
+use marblerun_pki::AltNames;
+use marblerun_sealing::SealMode;
+use marblerun_storage::{Existing, NewDeployment, OpenReport, Opened, Recovery, open_directory};
+use marblerun_tee::{TRUST_PATH, Tee};
+use tracing::{error, info, warn};
+
+use crate::client_api::{self, ClientApi};
+use crate::clock::now;
+use crate::config::Config;
+use crate::listener::{Limits, Listener, Protocols};
+use crate::manifest_setter::ManifestSetter;
+use crate::marble_api::{self, Activator};
+use crate::quoter::Quoter;
+use crate::report;
+use crate::seal_keys::TeeSealKeys;
+use crate::tls::{ClientCertificate, Presented, server_config};
+use crate::trust::Trust;
+use crate::view::SharedView;
+use crate::writer::{self, Backing};
+
+/// A Coordinator with bound listeners.
+pub struct Coordinator {
+    client: Listener,
+    mesh: Listener,
+}
+
+/// Opens the state, proves that the TEE works, sets the start-up manifest, and binds both listeners.
+///
+/// # Errors
+///
+/// Whatever prevents operation, with a hint where there is one.
+pub async fn start(config: Config) -> Result<Coordinator> {
+    let tee = marblerun_tee::detect(config.simulation.as_deref()).map_err(|error| hinted(&error, error.hint()))?;
+    let class = tee.trust_class(Path::new(TRUST_PATH))?;
+    let trust = Trust::new(&class, config.collateral_dir.as_deref())?;
+    announce(&trust, &config);
+
+    let (tee, trust) = (Arc::new(tee), Arc::new(trust));
+    let (ledger, backing) = open_state(&config, &tee, &trust)?;
+    let view = SharedView::new(writer::view(&ledger, &backing));
+    let identity = Arc::clone(&ledger.snapshot().identity);
+    let writer = writer::start(ledger, backing, view.clone()).context("cannot start the writer's thread")?;
+    let quoter = Quoter::new(tee, Arc::clone(&trust), view.clone()).map_err(|error| hinted(&error, error.hint()))?;
+    let quoter = Arc::new(quoter);
+    let setter = ManifestSetter::new(view.clone(), writer.clone(), Arc::clone(&quoter));
+    if let Some(path) = &config.startup_manifest {
+        set_startup_manifest(path, &setter, &view).await?;
+    }
+
+    let (root, marble_root) = (Arc::new(Presented::default()), Arc::new(Presented::default()));
+    root.show(&identity.root_certificate, identity.root_key.to_pkcs8()?.expose())?;
+    marble_root.show(&identity.marble_root_certificate, identity.intermediate_key.to_pkcs8()?.expose())?;
+
+    let trust_class = trust.class();
+    let client = client_api::router(ClientApi { view: view.clone(), quoter, setter, trust_class });
+    let tls = server_config(root, ClientCertificate::Optional, Protocols::Http.alpn())?;
+    let client = Listener::bind(config.client_addr, tls, Protocols::Http, Limits::default(), client)
+        .await
+        .with_context(|| cannot_listen("EDG_COORDINATOR_CLIENT_ADDR", config.client_addr))?;
+
+    let mesh = marble_api::router(Arc::new(Activator::new(trust, view, writer)));
+    let tls = server_config(marble_root, ClientCertificate::Required, Protocols::Http2Only.alpn())?;
+    let mesh = Listener::bind(config.mesh_addr, tls, Protocols::Http2Only, Limits::default(), mesh)
+        .await
+        .with_context(|| cannot_listen("EDG_COORDINATOR_MESH_ADDR", config.mesh_addr))?;
+    info!(client = %client.local_addr()?, mesh = %mesh.local_addr()?, "listening");
+    Ok(Coordinator { client, mesh })
+}
+
+impl Coordinator {
+    /// Serves both listeners until the process is killed: there is no other way to end.
+    pub async fn serve(self) {
+        tokio::join!(self.client.serve(), self.mesh.serve());
+    }
+}
+
+fn announce(trust: &Trust, config: &Config) {
+    match trust.class() {
+        "hardware" => info!(trust.class = "hardware", "evidence must verify under the vendors' roots"),
+        "software" => {
+            let roots: Vec<String> = trust.software_root_hashes().iter().map(hex::encode).collect();
+            warn!(
+                trust.class = "software",
+                roots = roots.join(","),
+                "evidence is that of a software TEE: nothing is protected from the host"
+            );
+        }
+        class => warn!(trust.class = class, "no TEE and no evidence: nothing is protected and any Marble is accepted"),
+    }
+    if config.metrics_requested {
+        warn!("EDG_COORDINATOR_PROMETHEUS_ADDR is set, but this version serves no metrics");
+    }
+}
+
+fn open_state(config: &Config, tee: &Arc<Tee>, trust: &Trust) -> Result<(Ledger, Backing)> {
+    let keys = Arc::new(TeeSealKeys(Arc::clone(tee)));
+    let names = AltNames::from_list(&config.dns_names);
+    match open_directory(&config.seal_dir, keys, trust.context()) {
+        Ok(Opened::New(new)) => first_start(new, &names),
+        Ok(Opened::Existing(existing)) => restart(existing),
+        Ok(Opened::Recovery(recovery)) => recover(recovery, &names),
+        Err(error) => {
+            Err(hinted(&error, error.hint())).with_context(|| format!("seal directory {}", config.seal_dir.display()))
+        }
+    }
+}
+
+fn first_start(new: NewDeployment, names: &AltNames) -> Result<(Ledger, Backing)> {
+    let genesis = Genesis::create(names, now())?;
+    let ledger = Ledger::new(&genesis)?;
+    let record = Record::Genesis(genesis).encode();
+    let log = new.create(SealMode::default(), &[record.expose()]).map_err(|error| hinted(&error, error.hint()))?;
+    info!(deployment = %log.deployment_id(), "new deployment: waiting for a manifest");
+    Ok((ledger, Backing::Log(log)))
+}
+
+fn restart(existing: Existing) -> Result<(Ledger, Backing)> {
+    let Existing { records, log, report } = existing;
+    report_repairs(&report);
+    let count = records.len();
+    let records = records.iter().map(|record| Record::decode(record.expose()));
+    let records = records.collect::<Result<Vec<_>, _>>().context("sealed state cannot be read by this version")?;
+    let ledger = Ledger::replay(records).context("sealed state cannot be read by this version")?;
+    info!(deployment = %log.deployment_id(), records = count, head = log.head().sequence, "sealed state opened");
+    Ok((ledger, Backing::Log(log)))
+}
+
+fn recover(recovery: Recovery, names: &AltNames) -> Result<(Ledger, Backing)> {
+    let fault = recovery.fault();
+    error!(
+        fault = report::with_hint(fault, fault.hint()),
+        "sealed state cannot be opened: recovery mode with a temporary identity"
+    );
+    let genesis = Genesis::create(names, now())?;
+    let ledger = Ledger::new(&genesis)?;
+    Ok((ledger, Backing::Recovery(Box::new(recovery), genesis)))
+}
+
+fn report_repairs(report: &OpenReport) {
+    if report.unconfirmed > 0 {
+        info!(records = report.unconfirmed, "records behind the head were kept: written, but not acknowledged");
+    }
+    if let Some(tail) = &report.torn_tail {
+        warn!(?tail, "an incomplete write at the end of the log was cut off");
+    }
+    if report.damaged_head {
+        warn!("one of the two copies of the head was damaged and is written anew");
+    }
+    if report.rewrapped {
+        warn!("an interrupted change of the seal mode was settled");
+    }
+    if !report.exclusive {
+        warn!("the file system cannot keep other processes out of the seal directory");
+    }
+}
+
+async fn set_startup_manifest(path: &Path, setter: &ManifestSetter, view: &SharedView) -> Result<()> {
+    let place = || format!("EDG_STARTUP_MANIFEST {}", path.display());
+    let length = std::fs::metadata(path).with_context(place)?.len();
+    if length > marblerun_manifest::MAX_MANIFEST_BYTES as u64 {
+        bail!("{}: expected at most {} bytes, got {length}", place(), marblerun_manifest::MAX_MANIFEST_BYTES);
+    }
+    let raw = std::fs::read(path).with_context(place)?;
+    if let Some(deployment) = view.load().snapshot.deployment() {
+        if deployment.raw_manifest == raw {
+            info!("the start-up manifest is already set");
+            return Ok(());
+        }
+        bail!(
+            "{}: expected the manifest that is already set ({}), got another one ({})",
+            place(),
+            deployment.fingerprint,
+            marblerun_manifest::fingerprint(&raw)
+        );
+    }
+    let recovery = setter.set(raw).await.map_err(|error| hinted(&error, error.hint())).with_context(place)?;
+    if !recovery.is_empty() {
+        warn!("recovery secrets of a start-up manifest reach nobody: set the manifest through the client API instead");
+    }
+    Ok(())
+}
+
+fn cannot_listen(variable: &str, address: std::net::SocketAddr) -> String {
+    format!("{variable}: cannot listen on {address}")
+}
+
+/// The error as one line with its hint, for people.
+fn hinted(error: &(dyn std::error::Error + 'static), hint: Option<&str>) -> anyhow::Error {
+    anyhow!(report::with_hint(error, hint))
+}

@@ -1,0 +1,243 @@
+//! Judging Marbles' evidence: the trust class of this process, its roots and its collateral.
+//!
+//! The class is decided once at start and never changes: a failure concerns the call in which it happens.
+
+use std::path::Path;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use marblerun_attestation::{
+    Admission, AdmitError, ClockFloor, CollateralFloor, ErrorClass, FloorError, Package, PckCache, PckError, Quote,
+    QuoteError, ReportDigest, RootError, TrustRoots, VerifyError, admit,
+};
+use marblerun_collateral::{Bundle, BundleError, LookupError};
+use marblerun_coordinator_core::record::CollateralAccepted;
+use marblerun_json::RawJson;
+use marblerun_sealing::{TrustClass, TrustContext};
+use rustls::pki_types::UnixTime;
+use thiserror::Error;
+use tracing::warn;
+
+/// No clock is earlier: this version did not exist before.
+const BUILD_TIME: u64 = 1_795_132_800;
+
+/// What this process believes.
+pub enum Trust {
+    /// No TEE: evidence of Marbles is not looked at.
+    Simulation,
+    /// Evidence must verify under the roots of one class.
+    Attested(Box<Verifier>),
+}
+
+/// Verifies evidence under the roots of one class.
+pub struct Verifier {
+    roots: TrustRoots,
+    collateral: Option<Bundle>,
+    chains: PckCache,
+}
+
+/// Why the trust of this process cannot be set up.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TrustSetupError {
+    /// The roots of `trust.json` cannot be used.
+    #[error("trust.json")]
+    Roots(#[from] RootError),
+    /// The collateral directory cannot be used.
+    #[error("EDG_COORDINATOR_COLLATERAL_DIR")]
+    Collateral(#[from] BundleError),
+}
+
+/// Why evidence was not accepted.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EvidenceError {
+    /// There is no evidence.
+    #[error("expected a quote, got none")]
+    Empty,
+    /// It cannot be read.
+    #[error("quote cannot be read")]
+    Quote(#[from] QuoteError),
+    /// It does not say which platform made it.
+    #[error("the quote's platform cannot be read")]
+    Platform(#[from] PckError),
+    /// No collateral directory was configured.
+    #[error("no collateral: expected EDG_COORDINATOR_COLLATERAL_DIR to name a directory, got nothing")]
+    NoCollateralDirectory,
+    /// There is no usable collateral.
+    #[error("no usable collateral")]
+    Collateral(#[from] LookupError),
+    /// The collateral is older than some that was accepted before.
+    #[error("old collateral")]
+    Floor(#[from] FloorError),
+    /// The quote is not genuine.
+    #[error("quote is not genuine")]
+    Verify(#[from] VerifyError),
+    /// The quote is genuine, but not what the manifest asks for.
+    #[error("quote does not fit the package")]
+    Admit(#[from] AdmitError),
+}
+
+impl EvidenceError {
+    /// True where the evidence was not judged because current collateral is missing; the Marble may try again.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::NoCollateralDirectory => true,
+            Self::Collateral(error) => error.is_unavailable(),
+            Self::Floor(_) => true,
+            Self::Verify(error) => error.class().is_collateral_unavailable(),
+            Self::Empty | Self::Quote(_) | Self::Platform(_) | Self::Admit(_) => false,
+        }
+    }
+
+    /// A stable word for logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Empty => ErrorClass::Malformed.code(),
+            Self::Quote(error) => error.code(),
+            Self::Platform(error) => error.code(),
+            Self::NoCollateralDirectory => ErrorClass::NoCollateral.code(),
+            Self::Collateral(error) => error.code(),
+            Self::Floor(error) => error.code(),
+            Self::Verify(error) => error.code(),
+            Self::Admit(error) => error.code(),
+        }
+    }
+
+    /// What can be done about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Empty => Some("a Marble outside a TEE is accepted only by a Coordinator in simulation"),
+            Self::NoCollateralDirectory => Some("set the variable and put the platform's collateral there"),
+            Self::Quote(error) => error.hint(),
+            Self::Platform(error) => error.hint(),
+            Self::Collateral(error) => error.hint(),
+            Self::Floor(error) => error.hint(),
+            Self::Verify(error) => error.hint(),
+            Self::Admit(error) => error.hint(),
+        }
+    }
+}
+
+/// Evidence that was accepted, and what to remember of it.
+#[derive(Debug)]
+pub struct Accepted {
+    /// What was admitted; `None` in simulation.
+    pub admission: Option<Admission>,
+    /// Collateral that raises the floor, to be made durable before the answer.
+    pub news: Option<CollateralAccepted>,
+}
+
+impl Trust {
+    /// The trust that the TEE says this process has.
+    ///
+    /// # Errors
+    ///
+    /// If the roots or the collateral directory cannot be used.
+    pub fn new(class: &marblerun_tee::TrustClass, collateral: Option<&Path>) -> Result<Self, TrustSetupError> {
+        let roots = match class {
+            marblerun_tee::TrustClass::Simulation => return Ok(Self::Simulation),
+            marblerun_tee::TrustClass::Hardware => TrustRoots::hardware(),
+            marblerun_tee::TrustClass::Software { roots } => {
+                let names: Vec<String> = (0..roots.len()).map(|index| format!("Roots[{index}]")).collect();
+                TrustRoots::software(names.iter().map(String::as_str).zip(roots.iter().map(Vec::as_slice)))?
+            }
+        };
+        let collateral = collateral.map(|directory| Bundle::open(directory, roots.clone())).transpose()?;
+        Ok(Self::Attested(Box::new(Verifier { roots, collateral, chains: PckCache::new() })))
+    }
+
+    /// The word for the class.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Simulation => "simulation",
+            Self::Attested(verifier) => verifier.roots.class().name(),
+        }
+    }
+
+    /// SHA-256 of each software root; empty for the other classes.
+    pub fn software_root_hashes(&self) -> Vec<[u8; 32]> {
+        match self {
+            Self::Attested(verifier) if verifier.roots.class() == marblerun_attestation::TrustClass::Software => {
+                verifier.roots.sha256_sorted()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// What sealed state is bound to: a state made under one class never opens under another.
+    pub fn context(&self) -> TrustContext {
+        let class = match self {
+            Self::Simulation => TrustClass::Simulation,
+            Self::Attested(verifier) => match verifier.roots.class() {
+                marblerun_attestation::TrustClass::Hardware => TrustClass::Hardware,
+                marblerun_attestation::TrustClass::Software => TrustClass::Software,
+            },
+        };
+        TrustContext::new(class, self.software_root_hashes())
+    }
+
+    /// Judges a Marble's evidence: genuine, current, bound to `certificate`, and what `package` asks for.
+    ///
+    /// # Errors
+    ///
+    /// See [`EvidenceError`].
+    pub fn judge(
+        &self,
+        evidence: &[u8],
+        certificate: &[u8],
+        package: &Package,
+        floor: &CollateralFloor,
+    ) -> Result<Accepted, EvidenceError> {
+        let Self::Attested(verifier) = self else { return Ok(Accepted { admission: None, news: None }) };
+        verifier.judge(evidence, certificate, package, floor, system_time())
+    }
+
+    /// The collateral of the platform that made our own `evidence`, for clients that have none; best effort.
+    pub fn own_collateral(&self, evidence: &[u8], floor: &CollateralFloor) -> Option<RawJson> {
+        let Self::Attested(verifier) = self else { return None };
+        let platform = Quote::parse(evidence).ok()?.unverified_platform().ok()?;
+        let now = effective_now(floor, system_time());
+        let kept = verifier.collateral.as_ref()?.lookup(&platform, Instant::now(), now).ok()?;
+        Some(RawJson(kept.text.clone()))
+    }
+}
+
+impl Verifier {
+    fn judge(
+        &self,
+        evidence: &[u8],
+        certificate: &[u8],
+        package: &Package,
+        floor: &CollateralFloor,
+        system: UnixTime,
+    ) -> Result<Accepted, EvidenceError> {
+        if evidence.is_empty() {
+            return Err(EvidenceError::Empty);
+        }
+        let now = effective_now(floor, system);
+        let quote = Quote::parse(evidence)?;
+        let platform = quote.unverified_platform()?;
+        let bundle = self.collateral.as_ref().ok_or(EvidenceError::NoCollateralDirectory)?;
+        let kept = bundle.lookup(&platform, Instant::now(), now)?;
+        floor.check(&kept.trusted)?;
+        let report = self.chains.verify(&quote, &kept.trusted, now)?;
+        let admission = admit(&report, ReportDigest::of(certificate), package)?;
+        let news = floor.clone().observe(&kept.trusted).then(|| CollateralAccepted::of(&kept.trusted));
+        Ok(Accepted { admission: Some(admission), news })
+    }
+}
+
+/// The system's clock; in a TEE it belongs to the host.
+pub fn system_time() -> UnixTime {
+    UnixTime::since_unix_epoch(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// The time to judge at: the system's, but never before this build or collateral that was trusted.
+fn effective_now(floor: &CollateralFloor, system: UnixTime) -> UnixTime {
+    let build = UnixTime::since_unix_epoch(std::time::Duration::from_secs(BUILD_TIME));
+    let time = ClockFloor::new(build, floor.newest_issue()).effective_now(system);
+    if time.is_suspicious() {
+        warn!(behind_seconds = time.behind.as_secs(), "the system clock is behind collateral that was trusted before");
+    }
+    time.now
+}

@@ -1,0 +1,61 @@
+//! What readers see: the newest durable state, replaced as a whole.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use marblerun_coordinator_core::snapshot::{Snapshot, Status};
+use marblerun_coordinator_core::statement::LogHead;
+use marblerun_sealing::{DeploymentId, HeadInfo};
+
+/// The newest durable state and where the log stands.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The state.
+    pub snapshot: Arc<Snapshot>,
+    /// The sealed log; `None` while the stored state cannot be opened.
+    pub log: Option<LogView>,
+}
+
+/// The sealed log at the time of a [`View`].
+#[derive(Clone, Copy, Debug)]
+pub struct LogView {
+    /// The deployment.
+    pub deployment: DeploymentId,
+    /// The newest record.
+    pub head: HeadInfo,
+}
+
+impl View {
+    /// The state that clients are told.
+    pub fn status(&self) -> Status {
+        self.snapshot.status(self.log.is_none())
+    }
+}
+
+impl LogView {
+    /// The form that stands in the statement.
+    pub fn statement_head(&self) -> LogHead {
+        LogHead { epoch: self.head.epoch, sequence: self.head.sequence, hash: self.head.hash.to_string() }
+    }
+}
+
+/// The place where the writer leaves views and readers find them, without locks.
+#[derive(Clone, Debug)]
+pub struct SharedView(Arc<ArcSwap<View>>);
+
+impl SharedView {
+    /// A place that holds `view`.
+    pub fn new(view: View) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(view)))
+    }
+
+    /// The newest view.
+    pub fn load(&self) -> Arc<View> {
+        self.0.load_full()
+    }
+
+    /// Replaces the view; only the writer calls this, after the flush.
+    pub(crate) fn publish(&self, view: View) {
+        self.0.store(Arc::new(view));
+    }
+}

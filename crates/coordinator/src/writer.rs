@@ -1,0 +1,271 @@
+//! The one owner of writing: commands go in, records are sealed and flushed, then everyone is answered.
+//!
+//! Commands that wait together share one flush. What is answered with success is on disk; what is refused wrote
+//! nothing. After a storage error of unknown extent nothing more is written by this process, readers go on.
+
+use std::sync::Arc;
+use std::thread;
+
+use marblerun_coordinator_core::ledger::{Command, Ledger, Refusal, ReplayError};
+use marblerun_coordinator_core::record::{Genesis, ManifestSet, Record};
+use marblerun_sealing::{HeadInfo, SealMode};
+use marblerun_secret::SecretBytes;
+use marblerun_storage::{CommitError, OpenError, Recovery, SealedLog};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+
+use crate::view::{LogView, SharedView, View};
+
+/// Commands that wait for the writer; further callers wait for a place.
+const QUEUE: usize = 1024;
+/// Commands that share one flush.
+const MAX_BATCH: usize = 256;
+
+/// Why a change was not made.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The newest state does not allow it.
+    #[error(transparent)]
+    Refused(#[from] Arc<Refusal>),
+    /// The storage failed; nothing was acknowledged.
+    #[error("the change could not be stored")]
+    Storage(#[source] Arc<CommitError>),
+    /// The stored state could not be moved aside for the new one.
+    #[error("the state that cannot be opened could not be moved aside")]
+    Replace(#[source] Arc<OpenError>),
+    /// The record cannot be applied, which would be a defect of this program.
+    #[error("the change does not fit the state")]
+    Apply(#[source] Arc<ReplayError>),
+    /// An earlier error ended writing.
+    #[error("nothing is written any more since an earlier storage error; restart the Coordinator")]
+    Ended,
+}
+
+impl WriteError {
+    /// What the operator can do next; the message stands without it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Storage(error) => error.hint(),
+            Self::Replace(error) => error.hint(),
+            Self::Refused(_) | Self::Apply(_) | Self::Ended => None,
+        }
+    }
+}
+
+/// Where records go.
+pub enum Backing {
+    /// A log that is open for writing.
+    Log(SealedLog),
+    /// A state that does not open, and the identity that serves until a manifest replaces it.
+    Recovery(Box<Recovery>, Genesis),
+}
+
+struct Request {
+    command: Command,
+    /// Takes effect together with the command; only a manifest brings one.
+    mode: Option<SealMode>,
+    reply: oneshot::Sender<Result<(), WriteError>>,
+}
+
+/// The way to the writer. It ends when the last handle is dropped.
+#[derive(Clone)]
+pub struct WriterHandle(mpsc::Sender<Request>);
+
+impl WriterHandle {
+    /// Makes the change durable and visible, or refuses it.
+    ///
+    /// # Errors
+    ///
+    /// See [`WriteError`]; nothing was changed then.
+    pub async fn submit(&self, command: Command) -> Result<(), WriteError> {
+        self.send(command, None).await
+    }
+
+    /// Sets the first manifest; its seal mode takes effect with the same record.
+    ///
+    /// # Errors
+    ///
+    /// See [`WriteError`]; nothing was changed then.
+    pub async fn set_manifest(&self, set: ManifestSet, mode: SealMode) -> Result<(), WriteError> {
+        self.send(Command::SetManifest(Box::new(set)), Some(mode)).await
+    }
+
+    async fn send(&self, command: Command, mode: Option<SealMode>) -> Result<(), WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(Request { command, mode, reply }).await.map_err(|_| WriteError::Ended)?;
+        answer.await.map_err(|_| WriteError::Ended)?
+    }
+}
+
+/// Starts the writer on a thread of its own: its work is waiting for the disk.
+///
+/// # Errors
+///
+/// If the system gives no thread.
+pub fn start(ledger: Ledger, backing: Backing, shared: SharedView) -> std::io::Result<WriterHandle> {
+    let (sender, requests) = mpsc::channel(QUEUE);
+    let writer = Writer { ledger, backing: Some(backing), shared };
+    thread::Builder::new().name("writer".to_owned()).spawn(move || writer.run(requests))?;
+    Ok(WriterHandle(sender))
+}
+
+/// The view that belongs to a ledger and its backing.
+pub fn view(ledger: &Ledger, backing: &Backing) -> View {
+    let log = match backing {
+        Backing::Log(log) => Some(LogView { deployment: log.deployment_id(), head: log.head() }),
+        Backing::Recovery(..) => None,
+    };
+    View { snapshot: ledger.snapshot(), log }
+}
+
+struct Writer {
+    ledger: Ledger,
+    /// `None` once an error left it unknown what is stored.
+    backing: Option<Backing>,
+    shared: SharedView,
+}
+
+impl Writer {
+    fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut waiting = Vec::with_capacity(MAX_BATCH);
+        while let Some(first) = requests.blocking_recv() {
+            waiting.push(first);
+            while waiting.len() < MAX_BATCH
+                && let Ok(next) = requests.try_recv()
+            {
+                waiting.push(next);
+            }
+            self.serve(&mut waiting);
+        }
+    }
+
+    /// Serves what waits: changes of the seal mode alone, everything between them in one flush.
+    fn serve(&mut self, waiting: &mut Vec<Request>) {
+        let mut batch = Vec::new();
+        for request in waiting.drain(..) {
+            if request.mode.is_none() {
+                batch.push(request);
+                continue;
+            }
+            self.commit(std::mem::take(&mut batch));
+            let Request { command, mode, reply } = request;
+            let result = self.set_manifest(command, mode.unwrap_or_default());
+            // A caller that went away does not need the answer.
+            let _ = reply.send(result);
+        }
+        self.commit(batch);
+    }
+
+    fn commit(&mut self, batch: Vec<Request>) {
+        let mut answers = Vec::with_capacity(batch.len());
+        let mut payloads = Vec::with_capacity(batch.len());
+        for Request { command, reply, .. } in batch {
+            match self.decide(command) {
+                Ok(Some(record)) => {
+                    let payload = record.encode();
+                    // Applied before it is durable, so that the next command is decided on the right state; readers
+                    // see it only after the flush.
+                    match self.ledger.apply(record) {
+                        Ok(()) => {
+                            payloads.push(payload);
+                            answers.push(reply);
+                        }
+                        Err(error) => drop(reply.send(Err(WriteError::Apply(Arc::new(error))))),
+                    }
+                }
+                Ok(None) => drop(reply.send(Ok(()))),
+                Err(error) => drop(reply.send(Err(error))),
+            }
+        }
+        if payloads.is_empty() {
+            return;
+        }
+        let result = self.flush(&payloads, |log, payloads| log.commit(payloads));
+        for reply in answers {
+            let _ = reply.send(result.clone());
+        }
+    }
+
+    fn decide(&self, command: Command) -> Result<Option<Record>, WriteError> {
+        if self.backing.is_none() {
+            return Err(WriteError::Ended);
+        }
+        self.ledger.decide(command).map_err(|refusal| WriteError::Refused(Arc::new(refusal)))
+    }
+
+    fn set_manifest(&mut self, command: Command, mode: SealMode) -> Result<(), WriteError> {
+        let Some(record) = self.decide(command)? else { return Ok(()) };
+        let payload = record.encode();
+        match self.backing.take() {
+            None => Err(WriteError::Ended),
+            Some(Backing::Recovery(recovery, genesis)) => self.replace(*recovery, genesis, record, &payload, mode),
+            Some(log @ Backing::Log(_)) => {
+                self.backing = Some(log);
+                self.ledger.apply(record).map_err(|error| WriteError::Apply(Arc::new(error)))?;
+                self.flush(&[payload], |log, payloads| log.commit_with_mode(mode, payloads))
+            }
+        }
+    }
+
+    /// A new manifest in recovery mode: the old files are kept, a new deployment begins.
+    fn replace(
+        &mut self,
+        recovery: Recovery,
+        genesis: Genesis,
+        record: Record,
+        payload: &SecretBytes,
+        mode: SealMode,
+    ) -> Result<(), WriteError> {
+        self.ledger.apply(record).map_err(|error| WriteError::Apply(Arc::new(error)))?;
+        let fault = recovery.fault().to_string();
+        let (new, kept) = recovery.replace().map_err(|error| WriteError::Replace(Arc::new(error)))?;
+        let first = Record::Genesis(genesis).encode();
+        let log = new
+            .create(mode, &[first.expose(), payload.expose()])
+            .map_err(|error| WriteError::Storage(Arc::new(error)))?;
+        warn!(kept, fault, deployment = %log.deployment_id(), "a new manifest replaced a state that did not open");
+        self.backing = Some(Backing::Log(log));
+        self.publish();
+        Ok(())
+    }
+
+    fn flush(
+        &mut self,
+        payloads: &[SecretBytes],
+        commit: impl FnOnce(&mut SealedLog, &[&[u8]]) -> Result<HeadInfo, CommitError>,
+    ) -> Result<(), WriteError> {
+        let payloads: Vec<&[u8]> = payloads.iter().map(SecretBytes::expose).collect();
+        let result = match &mut self.backing {
+            Some(Backing::Log(log)) => commit(log, &payloads),
+            // Before its manifest a Coordinator in recovery has nothing to remember.
+            Some(Backing::Recovery(..)) => return Ok(()),
+            None => return Err(WriteError::Ended),
+        };
+        match result {
+            Ok(_) => {
+                self.publish();
+                Ok(())
+            }
+            Err(error) => {
+                // The ledger already holds what is not stored, so it must not decide anything any more.
+                error!(error = &error as &dyn std::error::Error, "writing ends: the state could not be stored");
+                self.backing = None;
+                Err(WriteError::Storage(Arc::new(error)))
+            }
+        }
+    }
+
+    fn publish(&self) {
+        if let Some(backing) = &self.backing {
+            self.shared.publish(view(&self.ledger, backing));
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        info!("writer ended");
+    }
+}
