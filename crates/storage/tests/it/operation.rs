@@ -118,6 +118,7 @@ fn a_full_disk_refuses_the_commit_and_the_log_goes_on() {
         assert!(matches!(error, CommitError::Refused(_)) && !error.is_fatal());
         assert_eq!(error.hint(), Some("free disk space in the seal directory"));
         assert_eq!(log.head(), head);
+        assert!(computer.disk().pending("sealed_data").is_empty(), "the cut is not flushed");
         log.commit(&[b"accepted"]).unwrap();
         assert_eq!(records(&computer), [b"root".to_vec(), b"accepted".to_vec()]);
     }
@@ -251,4 +252,23 @@ fn a_log_never_grows_beyond_what_can_be_opened_again() {
     drop(log);
     assert!(matches!(open(limit), Ok(Opened::Existing(_))));
     assert!(matches!(open(limit / 2), Err(OpenError::Store(StoreError::TooLarge { .. }))));
+}
+
+/// The host puts the files of a fork, of the very same size, under a running process.
+#[test]
+fn a_fork_of_equal_length_under_a_running_process_is_noticed() {
+    let (computer, log) = created();
+    drop(log);
+    let start = |computer: &Computer| match computer.open().unwrap() {
+        Opened::Existing(existing) => existing.log,
+        other => panic!("expected a state, got {other:?}"),
+    };
+    let fork = Computer::with(computer.disk());
+    let (mut log, mut other) = (start(&computer), start(&fork));
+    log.commit(&[b"one"]).unwrap();
+    other.commit(&[b"two"]).unwrap();
+    assert_eq!(computer.file("sealed_data").len(), fork.file("sealed_data").len());
+    computer.lock().disk = fork.disk();
+    let error = log.commit(&[b"next"]).unwrap_err();
+    assert!(matches!(error, CommitError::Unknown(StoreError::Conflict { .. })), "{error:?}");
 }
