@@ -26,6 +26,8 @@ pub(crate) enum Kind {
     RawString,
     String,
     Eof,
+    /// The lexer failed; its error is reported once the parser stands here.
+    Error,
     Block,
     Break,
     Continue,
@@ -62,6 +64,7 @@ impl Kind {
             Self::Pipe => "|",
             Self::RawString | Self::String => "string",
             Self::Eof => "end of text",
+            Self::Error => "malformed text",
             Self::Block => "block",
             Self::Break => "break",
             Self::Continue => "continue",
@@ -105,9 +108,13 @@ impl<'a> Lexer<'a> {
         Self { source, position: 0, start: 0, start_line: 1, inside_action: false, paren_depth: 0 }
     }
 
-    /// Line at which the next token starts, which is where an error of the lexer is reported.
-    pub(crate) fn line(&self) -> usize {
-        self.start_line
+    /// Ends the text here, after an error, and returns a token that stands for it.
+    pub(crate) fn fail(&mut self) -> Token<'a> {
+        let token = Token { kind: Kind::Error, start: self.start, value: &[], line: self.start_line };
+        self.source = &self.source[..self.start];
+        self.position = self.start;
+        self.inside_action = false;
+        token
     }
 
     pub(crate) fn next_token(&mut self) -> Result<Token<'a>, SyntaxError> {

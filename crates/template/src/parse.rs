@@ -24,6 +24,7 @@ pub(crate) fn parse(source: &[u8], functions: &[Function]) -> Result<Parsed, Err
         source,
         functions,
         lexer: Lexer::new(source),
+        lexer_error: None,
         pending: Vec::new(),
         newest_line: 1,
         variables: vec!["$".to_owned()],
@@ -42,6 +43,8 @@ struct Parser<'a> {
     source: &'a [u8],
     functions: &'a [Function],
     lexer: Lexer<'a>,
+    /// The lexer's error. Tokens before it come first: what they violate is reported instead.
+    lexer_error: Option<SyntaxError>,
     /// Tokens that were read ahead, the next one last.
     pending: Vec<Token<'a>>,
     /// Where errors are reported: the line of the newest token.
@@ -67,46 +70,52 @@ enum Item<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn next(&mut self) -> Fallible<Token<'a>> {
+    fn next(&mut self) -> Token<'a> {
         if let Some(token) = self.pending.pop() {
-            return Ok(token);
+            return token;
         }
-        match self.lexer.next_token() {
-            Ok(token) => {
-                self.newest_line = token.line;
-                Ok(token)
-            }
+        let token = match self.lexer.next_token() {
+            Ok(token) => token,
             Err(error) => {
-                self.newest_line = self.lexer.line();
-                Err(error.into())
+                self.lexer_error = Some(error);
+                self.lexer.fail()
             }
-        }
+        };
+        self.newest_line = token.line;
+        token
     }
 
-    fn peek(&mut self) -> Fallible<Token<'a>> {
-        let token = self.next()?;
+    fn peek(&mut self) -> Token<'a> {
+        let token = self.next();
         self.pending.push(token);
-        Ok(token)
+        token
     }
 
-    fn next_non_space(&mut self) -> Fallible<Token<'a>> {
+    fn next_non_space(&mut self) -> Token<'a> {
         loop {
-            let token = self.next()?;
+            let token = self.next();
             if token.kind != Kind::Space {
-                return Ok(token);
+                return token;
             }
         }
     }
 
-    fn peek_non_space(&mut self) -> Fallible<Token<'a>> {
-        let token = self.next_non_space()?;
+    fn peek_non_space(&mut self) -> Token<'a> {
+        let token = self.next_non_space();
         self.pending.push(token);
-        Ok(token)
+        token
     }
 
     fn expect(&mut self, kind: Kind, context: &'static str) -> Fallible<Token<'a>> {
-        let token = self.next_non_space()?;
-        if token.kind != kind { Err(unexpected(token, context)) } else { Ok(token) }
+        let token = self.next_non_space();
+        if token.kind != kind { Err(self.unexpected(token, context)) } else { Ok(token) }
+    }
+
+    fn unexpected(&self, token: Token<'a>, context: &'static str) -> ErrorKind {
+        match &self.lexer_error {
+            Some(error) if token.kind == Kind::Error => error.clone().into(),
+            _ => SyntaxError::Unexpected { got: token.kind.describe(), context }.into(),
+        }
     }
 
     fn count_node(&mut self) -> Fallible<()> {
@@ -142,12 +151,12 @@ impl<'a> Parser<'a> {
         }
         let mut body = Body::new();
         loop {
-            let token = self.peek()?;
+            let token = self.peek();
             match token.kind {
                 Kind::Eof => return Ok(body),
                 Kind::LeftDelim => {
-                    let delim = self.next()?;
-                    let keyword = self.next_non_space()?;
+                    let delim = self.next();
+                    let keyword = self.next_non_space();
                     if keyword.kind == Kind::Define {
                         self.definition()?;
                         continue;
@@ -166,7 +175,7 @@ impl<'a> Parser<'a> {
 
     fn definition(&mut self) -> Fallible<()> {
         const CONTEXT: &str = "define clause";
-        let name = self.next_non_space()?;
+        let name = self.next_non_space();
         let name = self.template_name(name, CONTEXT)?;
         self.expect(Kind::RightDelim, CONTEXT)?;
         let (body, ending) = self.separate_body()?;
@@ -202,13 +211,13 @@ impl<'a> Parser<'a> {
     fn template_name(&mut self, token: Token<'a>, context: &'static str) -> Fallible<Vec<u8>> {
         match token.kind {
             Kind::String | Kind::RawString => Ok(literal::unquote(token.value)?),
-            _ => Err(unexpected(token, context)),
+            _ => Err(self.unexpected(token, context)),
         }
     }
 
     fn item_list(&mut self) -> Fallible<(Body, Ending<'a>)> {
         let mut body = Body::new();
-        while self.peek_non_space()?.kind != Kind::Eof {
+        while self.peek_non_space().kind != Kind::Eof {
             match self.text_or_action()? {
                 Item::Node(node) => body.push(node),
                 Item::Ending(ending) => return Ok((body, ending)),
@@ -219,22 +228,22 @@ impl<'a> Parser<'a> {
 
     fn text_or_action(&mut self) -> Fallible<Item<'a>> {
         self.count_node()?;
-        let token = self.next_non_space()?;
+        let token = self.next_non_space();
         match token.kind {
             Kind::Text => Ok(Item::Node(Node::Text(token.start..token.start + token.value.len()))),
             Kind::LeftDelim => self.action(),
-            _ => Err(unexpected(token, "input")),
+            _ => Err(self.unexpected(token, "input")),
         }
     }
 
     fn action(&mut self) -> Fallible<Item<'a>> {
-        let token = self.next_non_space()?;
+        let token = self.next_non_space();
         match token.kind {
             Kind::Block => self.block(),
             Kind::Break => self.loop_control("break", Node::Break),
             Kind::Continue => self.loop_control("continue", Node::Continue),
             Kind::Else => {
-                let next = self.peek_non_space()?;
+                let next = self.peek_non_space();
                 if matches!(next.kind, Kind::If | Kind::With) {
                     return Ok(Item::Ending(Ending::Else(Some(next))));
                 }
@@ -266,7 +275,7 @@ impl<'a> Parser<'a> {
 
     fn block(&mut self) -> Fallible<Item<'a>> {
         const CONTEXT: &str = "block clause";
-        let token = self.next_non_space()?;
+        let token = self.next_non_space();
         let name = self.template_name(token, CONTEXT)?;
         let pipeline = self.pipeline(CONTEXT, Kind::RightDelim)?;
         let line = self.newest_line;
@@ -281,9 +290,9 @@ impl<'a> Parser<'a> {
 
     fn template_call(&mut self) -> Fallible<Item<'a>> {
         const CONTEXT: &str = "template clause";
-        let token = self.next_non_space()?;
+        let token = self.next_non_space();
         let name = self.template_name(token, CONTEXT)?;
-        let next = self.next_non_space()?;
+        let next = self.next_non_space();
         let mut pipeline = None;
         if next.kind != Kind::RightDelim {
             self.pending.push(next);
@@ -312,7 +321,7 @@ impl<'a> Parser<'a> {
             Ending::End => None,
             Ending::Else(Some(next)) if next.kind == kind => {
                 // The chain shares one `end`: the inner branch consumes it.
-                self.next()?;
+                self.next();
                 self.count_node()?;
                 let inner = self.branch(context, kind)?;
                 Some(vec![if kind == Kind::If { Node::If(inner) } else { Node::With(inner) }])
@@ -330,11 +339,11 @@ impl<'a> Parser<'a> {
 
     fn pipeline(&mut self, context: &'static str, end: Kind) -> Fallible<Pipeline> {
         self.count_node()?;
-        let at = self.peek_non_space()?.start;
+        let at = self.peek_non_space().start;
         let mut pipeline = Pipeline { at, assigns: false, variables: Vec::new(), commands: Vec::new() };
         self.declarations(&mut pipeline, context)?;
         loop {
-            let token = self.next_non_space()?;
+            let token = self.next_non_space();
             match token.kind {
                 kind if kind == end => break,
                 Kind::Bool
@@ -353,7 +362,7 @@ impl<'a> Parser<'a> {
                     let command = self.command()?;
                     pipeline.commands.push(command);
                 }
-                _ => return Err(unexpected(token, context)),
+                _ => return Err(self.unexpected(token, context)),
             }
         }
         if pipeline.commands.is_empty() {
@@ -377,29 +386,29 @@ impl<'a> Parser<'a> {
     /// `$x :=`, `$x =` or, in `range`, two variables.
     fn declarations(&mut self, pipeline: &mut Pipeline, context: &'static str) -> Fallible<()> {
         loop {
-            let variable = self.peek_non_space()?;
+            let variable = self.peek_non_space();
             if variable.kind != Kind::Variable {
                 return Ok(());
             }
-            self.next()?;
-            let adjacent = self.peek()?;
-            let next = self.peek_non_space()?;
+            self.next();
+            let adjacent = self.peek();
+            let next = self.peek_non_space();
             match next.kind {
                 Kind::Assign | Kind::Declare => {
                     pipeline.assigns = next.kind == Kind::Assign;
-                    self.next_non_space()?;
+                    self.next_non_space();
                     pipeline.variables.push(self.declare(variable)?);
                     return Ok(());
                 }
                 Kind::Char if next.value == b"," => {
-                    self.next_non_space()?;
+                    self.next_non_space();
                     pipeline.variables.push(self.declare(variable)?);
                     if context != "range" || pipeline.variables.len() >= 2 {
                         return Err(SyntaxError::TooManyDeclarations { context }.into());
                     }
-                    let following = self.peek_non_space()?;
+                    let following = self.peek_non_space();
                     if !matches!(following.kind, Kind::Variable | Kind::RightDelim | Kind::RightParen) {
-                        return Err(unexpected(following, context));
+                        return Err(self.unexpected(following, context));
                     }
                 }
                 _ => {
@@ -416,14 +425,14 @@ impl<'a> Parser<'a> {
 
     fn command(&mut self) -> Fallible<Command> {
         self.count_node()?;
-        let at = self.peek_non_space()?.start;
+        let at = self.peek_non_space().start;
         let mut operands = Vec::new();
         loop {
-            self.peek_non_space()?;
+            self.peek_non_space();
             if let Some(operand) = self.operand()? {
                 operands.push(operand);
             }
-            let token = self.next()?;
+            let token = self.next();
             match token.kind {
                 Kind::Space => {}
                 Kind::RightDelim | Kind::RightParen => {
@@ -431,7 +440,7 @@ impl<'a> Parser<'a> {
                     break;
                 }
                 Kind::Pipe => break,
-                _ => return Err(unexpected(token, "operand")),
+                _ => return Err(self.unexpected(token, "operand")),
             }
         }
         let mut operands = operands.into_iter();
@@ -443,14 +452,14 @@ impl<'a> Parser<'a> {
         let Some(mut operand) = self.term()? else {
             return Ok(None);
         };
-        let next = self.peek()?;
+        let next = self.peek();
         if next.kind != Kind::Field {
             return Ok(Some(operand));
         }
         let mut names = Vec::new();
-        while self.peek()?.kind == Kind::Field {
+        while self.peek().kind == Kind::Field {
             self.count_node()?;
-            names.push(field_name(self.next()?));
+            names.push(field_name(self.next()));
         }
         // The position of a chain is that of its first field after the operand.
         match &mut operand.kind {
@@ -463,7 +472,7 @@ impl<'a> Parser<'a> {
             | OperandKind::String(_)
             | OperandKind::Number(_)
             | OperandKind::Nil
-            | OperandKind::Dot => Err(unexpected(next, "operand")),
+            | OperandKind::Dot => Err(self.unexpected(next, "operand")),
             OperandKind::Function(_) | OperandKind::Pipeline(_) | OperandKind::Chain(..) => {
                 Ok(Some(Operand { at: next.start, kind: OperandKind::Chain(Box::new(operand), names) }))
             }
@@ -472,7 +481,7 @@ impl<'a> Parser<'a> {
 
     fn term(&mut self) -> Fallible<Option<Operand>> {
         self.count_node()?;
-        let token = self.next_non_space()?;
+        let token = self.next_non_space();
         let kind = match token.kind {
             Kind::Identifier => {
                 let name = text(token);
@@ -517,10 +526,6 @@ fn text(token: Token<'_>) -> String {
 /// The name of a field, without its dot.
 fn field_name(token: Token<'_>) -> String {
     text(token).trim_start_matches('.').to_owned()
-}
-
-fn unexpected(token: Token<'_>, context: &'static str) -> ErrorKind {
-    SyntaxError::Unexpected { got: token.kind.describe(), context }.into()
 }
 
 fn unexpected_ending(ending: &Ending<'_>, context: &'static str) -> ErrorKind {

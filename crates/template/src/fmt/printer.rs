@@ -171,7 +171,8 @@ impl<'o> Printer<'o> {
                 arguments.good = false;
             }
         }
-        if let Some(tail) = rest.strip_prefix(b".") {
+        // A dot at the very end is the verb.
+        if let Some(tail) = rest.strip_prefix(b".").filter(|tail| !tail.is_empty()) {
             rest = tail;
             arguments.good &= !after_index;
             after_index = arguments.index(&mut rest);
