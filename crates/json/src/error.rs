@@ -182,6 +182,12 @@ impl DecodeError {
                 Some("save the file as UTF-8 without byte order mark")
             }
             DecodeErrorKind::Syntax { got, .. } if got == "'/'" || got == "'#'" => Some("JSON has no comments"),
+            DecodeErrorKind::Syntax { expected: "a member name in quotes", got } if got == "'}'" => {
+                Some("a comma must not stand before the closing bracket")
+            }
+            DecodeErrorKind::Syntax { expected: "a JSON value", got } if got == "']'" => {
+                Some("a comma must not stand before the closing bracket")
+            }
             DecodeErrorKind::Type { expected: "a string", got: ValueKind::Number } => {
                 Some("put the value in quotes; YAML reads digits without quotes as a number")
             }
