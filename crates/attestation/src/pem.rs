@@ -76,13 +76,21 @@ fn trim_end(bytes: &[u8]) -> &[u8] {
     &bytes[..kept]
 }
 
-/// Decodes base64 that is broken into lines; white space within a line is an error.
+/// Decodes base64 with white space in it (RFC 7468 3, "lax").
+///
+/// A blank line is refused: it would end a block of headers (RFC 1421 4.4), which certificates do not have.
 fn decode_lines(body: &[u8]) -> Option<Vec<u8>> {
-    let mut joined = Vec::with_capacity(body.len());
-    for line in body.split(|&byte| byte == b'\n') {
-        joined.extend_from_slice(line.trim_ascii());
+    let body = body.trim_ascii_start();
+    if contains(body, b"\n\n") || contains(body, b"\r\n\r\n") {
+        return None;
     }
+    let is_white = |byte: u8| byte.is_ascii_whitespace() || byte == b'\x0b';
+    let joined: Vec<u8> = body.iter().copied().filter(|&byte| !is_white(byte)).collect();
     STANDARD.decode(joined).ok()
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }
 
 #[cfg(test)]
@@ -108,6 +116,7 @@ mod tests {
             check(format!("{ONE}{end}"), Ok(1));
         }
         check(ONE.replace('\n', "\r\n"), Ok(1));
+        check(ONE.replace("AQID", " AQ\x0b\tID "), Ok(1));
     }
 
     #[test]
@@ -124,7 +133,8 @@ mod tests {
         check("", Err(PemError::Empty));
         check("\n\0", Err(PemError::Empty));
         check(&ONE[..40], Err(PemError::NoEnd { number: 1 }));
-        check(format!("{ONE}{}", ONE.replace("AQID", "AQ D")), Err(PemError::Base64 { number: 2 }));
+        check(format!("{ONE}{}", ONE.replace("AQID", "AQ-D")), Err(PemError::Base64 { number: 2 }));
+        check(ONE.replace("AQID\n", "AQID\n\n"), Err(PemError::Base64 { number: 1 }));
         check(ONE.replace("BAU=", "BAU"), Err(PemError::Base64 { number: 1 }));
     }
 

@@ -8,6 +8,10 @@ use time::format_description::well_known::Rfc3339;
 
 /// Reads an RFC 3339 date; dates before 1970 are refused.
 pub(crate) fn parse_rfc3339(text: &str) -> Option<UnixTime> {
+    // The library takes any character between date and time.
+    if text.as_bytes().get(10) != Some(&b'T') {
+        return None;
+    }
     let date = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     let seconds = u64::try_from(date.unix_timestamp()).ok()?;
     Some(from_seconds(seconds))
@@ -41,7 +45,15 @@ mod tests {
 
     #[test]
     fn dates_in_another_form_or_before_1970_are_refused() {
-        for text in ["", "2025-06-19", "2025-13-19T10:56:11Z", "1969-12-31T23:59:59Z", "tomorrow"] {
+        for text in [
+            "",
+            "2025-06-19",
+            "2025-13-19T10:56:11Z",
+            "2025-06-19 10:56:11Z",
+            "2025-06-19T10:56:11",
+            "1969-12-31T23:59:59Z",
+            "tomorrow",
+        ] {
             assert_eq!(parse_rfc3339(text), None, "{text}");
         }
     }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod admission;
+mod differential;
+mod exhaustive;
 mod fixtures;
 mod kept;
 mod parsing;

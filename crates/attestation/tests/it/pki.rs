@@ -344,7 +344,7 @@ fn signed(to_be_signed: Vec<u8>, key: &Key) -> Vec<u8> {
 
 fn certificate(plan: &CertificatePlan, key: &Key, issuer: &str, issuer_key: &Key) -> Vec<u8> {
     let critical = tlv(0x01, &[0xff]);
-    let constraints = if plan.is_ca { sequence(&[critical.clone()]) } else { sequence(&[]) };
+    let constraints = if plan.is_ca { sequence(std::slice::from_ref(&critical)) } else { sequence(&[]) };
     let usage: &[u8] = if plan.is_ca { &[0x01, 0x06] } else { &[0x06, 0xc0] };
     let mut extensions = vec![
         sequence(&[oid("2.5.29.19"), critical.clone(), tlv(0x04, &constraints)]),
