@@ -1,0 +1,27 @@
+//! A secret of the deployment with its value.
+
+use marblerun_manifest::SecretType;
+use marblerun_secret::SecretBytes;
+
+/// A secret and its value.
+///
+/// There is no `Clone`: values are shared by `Arc<Secret>`, so that one wipe ends them.
+#[derive(Debug)]
+pub struct Secret {
+    /// What kind of secret it is.
+    pub secret_type: SecretType,
+    /// Size in bits: of the key, the modulus or the curve.
+    pub size: u64,
+    /// One value for all Marbles, instead of one per instance.
+    pub shared: bool,
+    /// Uploaded by a user instead of generated.
+    pub user_defined: bool,
+    /// Validity of a generated certificate in days.
+    pub valid_for: u64,
+    /// The certificate as DER.
+    pub certificate: Option<Vec<u8>>,
+    /// The key: PKCS#8 for certificate types, else the bytes themselves.
+    pub private: Option<SecretBytes>,
+    /// The public key as DER SubjectPublicKeyInfo for certificate types, else the same bytes as `private`.
+    pub public: Option<SecretBytes>,
+}
