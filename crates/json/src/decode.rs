@@ -6,6 +6,12 @@ use crate::string::{folds_to, unescape};
 /// At most this many unknown members are remembered; a document with more is wrong in its whole form.
 pub const MAX_UNKNOWN_MEMBERS: usize = 100;
 
+/// At most this many list elements and map entries are kept of one document, bytes of byte strings not counted.
+///
+/// An entry of a few bytes can become a structure of a kilobyte; without a limit a short document could fill the memory.
+/// What is skipped does not count.
+pub const MAX_ITEMS: usize = 100_000;
+
 /// A value that can be filled from JSON.
 ///
 /// Decoding goes *into* an existing value, because Go's rules for duplicate members and `null` depend on what is there
@@ -71,7 +77,7 @@ fn check_first(text: &[u8], max_bytes: usize) -> Result<usize, DecodeError> {
 }
 
 fn decode_checked<T: Decode + Default>(text: &[u8]) -> Result<(T, Notes), DecodeError> {
-    let mut decoder = Decoder { text, offset: 0, path: Vec::new(), notes: Notes::default() };
+    let mut decoder = Decoder { text, offset: 0, path: Vec::new(), items: 0, notes: Notes::default() };
     let mut value = T::default();
     value.decode(&mut decoder)?;
     Ok((value, decoder.notes))
@@ -91,6 +97,7 @@ pub struct Decoder<'text> {
     text: &'text [u8],
     offset: usize,
     path: Vec<Step>,
+    items: usize,
     notes: Notes,
 }
 
@@ -194,6 +201,7 @@ impl<'text> Decoder<'text> {
         self.expect(ValueKind::Object, "an object")?;
         self.each_member(|decoder, name| {
             decoder.path.push(Step::Entry(name.clone()));
+            decoder.count_item()?;
             entry(decoder, name)?;
             decoder.path.pop();
             Ok(())
@@ -229,6 +237,16 @@ impl<'text> Decoder<'text> {
                 }
             }
         }
+    }
+
+    /// Counts an element or entry that is kept; [`Decoder::entries`] does so by itself.
+    ///
+    /// # Errors
+    ///
+    /// If there are more than [`MAX_ITEMS`].
+    pub fn count_item(&mut self) -> Result<(), DecodeError> {
+        self.items += 1;
+        if self.items > MAX_ITEMS { Err(self.error(DecodeErrorKind::TooManyItems)) } else { Ok(()) }
     }
 
     /// Fails unless the value is of this kind.

@@ -25,6 +25,9 @@ pub enum DecodeErrorKind {
         /// The length of the text.
         got_bytes: usize,
     },
+    /// More list elements and map entries than anyone needs.
+    #[error("expected at most {max} list elements and map entries in all, got more", max = crate::MAX_ITEMS)]
+    TooManyItems,
     /// Not well-formed JSON.
     #[error("expected {expected}, got {got}")]
     Syntax {
@@ -159,7 +162,7 @@ impl DecodeError {
     /// One word for the cause, stable across releases: `syntax`, `type`, `base64`, ...
     pub fn class(&self) -> &'static str {
         match *self.kind {
-            DecodeErrorKind::TooLarge { .. } => "size",
+            DecodeErrorKind::TooLarge { .. } | DecodeErrorKind::TooManyItems => "size",
             DecodeErrorKind::Syntax { .. } => "syntax",
             DecodeErrorKind::Trailing { .. } => "trailing",
             DecodeErrorKind::Depth => "depth",

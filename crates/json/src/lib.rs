@@ -9,7 +9,8 @@
 //! * [`Encode`] and [`ObjectEncoder`] write a document byte for byte as Go does.
 //!
 //! The text is checked as a whole before anything is decoded, with an explicit stack, so that hostile input can
-//! neither exhaust the native stack nor be half applied. No tree is built: memory grows with what the target keeps.
+//! neither exhaust the native stack nor be half applied. No tree is built: memory grows with what the target keeps, and
+//! that is limited.
 
 mod decode;
 mod encode;
@@ -19,7 +20,7 @@ mod primitive;
 mod scan;
 mod string;
 
-pub use decode::{Decode, Decoder, MAX_UNKNOWN_MEMBERS, Notes, UnknownMember, decode_first, decode_whole};
+pub use decode::{Decode, Decoder, MAX_ITEMS, MAX_UNKNOWN_MEMBERS, Notes, UnknownMember, decode_first, decode_whole};
 pub use encode::{Encode, ObjectEncoder, encode, write_bytes_as_string};
 pub use error::{DecodeError, DecodeErrorKind, ValueKind};
 pub use place::Place;

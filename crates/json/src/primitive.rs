@@ -88,6 +88,7 @@ impl<T: Decode + Default> Decode for Vec<T> {
             return Ok(());
         }
         decoder.elements("an array", |decoder| {
+            decoder.count_item()?;
             let mut element = T::default();
             element.decode(decoder)?;
             self.push(element);

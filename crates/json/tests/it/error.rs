@@ -120,3 +120,21 @@ fn unknown_members_are_noted_with_their_place() {
     assert_eq!(places, ["Txt", "Map.a.x"]);
     assert!(notes.unknown_members[0].known.contains(&"Text"));
 }
+
+#[test]
+fn more_items_than_anyone_needs_are_refused_unless_they_are_skipped_or_bytes() {
+    let list = |count: usize| format!("[{}0]", "0,".repeat(count));
+    let items = marblerun_json::MAX_ITEMS;
+    let kept = format!("{{\"List\":{}}}", list(items).replace('0', "\"\""));
+    let map: String = (0..=items).map(|key| format!("\"{key}\":{{}},")).collect();
+    let map = format!("{{\"Map\":{{{}}}}}", map.trim_end_matches(','));
+    for document in [kept, map] {
+        let error = decode_whole::<Sample>(document.as_bytes(), document.len()).unwrap_err();
+        assert_eq!(error.class(), "size");
+        assert!(error.to_string().contains("at most 100000 list elements and map entries"), "{error}");
+    }
+    for name in ["Bytes", "Unknown"] {
+        let document = format!("{{\"{name}\":{}}}", list(items));
+        decode_whole::<Sample>(document.as_bytes(), document.len()).unwrap();
+    }
+}
