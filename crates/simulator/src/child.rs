@@ -10,6 +10,7 @@ use marblerun_linux::fd;
 use marblerun_linux::limits::{self, Limit, Resource};
 use marblerun_linux::process::{self, Fork, Namespaces, Status, Wait};
 use marblerun_linux::seccomp::{self, Instruction, ListenError};
+use marblerun_linux::uname::uname;
 use serde::{Deserialize, Serialize};
 
 use crate::isolation::Isolation;
@@ -32,8 +33,10 @@ pub enum Message {
     },
     /// The filter is installed; its listener comes with the message.
     Listener,
-    /// Another listener is installed already.
+    /// Another listener is installed already. The sender waits until it is traced, which an empty message tells it.
     ListenerOccupied,
+    /// The other listener answers calls that the tracer should.
+    ListenerInterferes,
     /// A step failed; nothing follows but the end.
     Failed {
         /// What was being done and with what.
@@ -65,6 +68,8 @@ pub struct Program {
     pub user: (u32, u32),
     /// The filter.
     pub filter: Vec<Instruction>,
+    /// The filter to use under a tracer.
+    pub traced_filter: Vec<Instruction>,
     /// Absolute path in the root.
     pub path: CString,
     /// Arguments, the first one the path.
@@ -140,6 +145,28 @@ fn reap(program: i32, socket: BorrowedFd<'_>) {
     }
 }
 
+/// Waits for the tracer and installs the filter that asks it.
+fn install_under_tracer(program: &Program, socket: BorrowedFd<'_>) {
+    tell(socket, &Message::ListenerOccupied, None);
+    let install = || {
+        fd::receive(socket, &mut [0; 1]).map_err(step("wait for the tracer"))?;
+        seccomp::install_filter(&program.traced_filter).map_err(step("install the system call filter"))?;
+        uname().map_err(step("ask for the system's name"))
+    };
+    match install() {
+        Ok(name) if name.sysname == "Occlum" => {}
+        // A filter with a listener outranks one with a tracer (seccomp(2)).
+        Ok(_) => {
+            tell(socket, &Message::ListenerInterferes, None);
+            process::exit_now(0)
+        }
+        Err(error) => {
+            tell_failure(socket, error);
+            process::exit_now(0)
+        }
+    }
+}
+
 /// Prepares this process and executes the program in it.
 ///
 /// From the installation of the filter on, only calls that it lets through in strict mode are made.
@@ -159,10 +186,7 @@ fn become_program(program: &Program, socket: BorrowedFd<'_>) -> ! {
     }
     match seccomp::install_with_listener(&program.filter) {
         Ok(listener) => tell(socket, &Message::Listener, Some(listener.as_fd())),
-        Err(ListenError::Occupied) => {
-            tell(socket, &Message::ListenerOccupied, None);
-            process::exit_now(0)
-        }
+        Err(ListenError::Occupied) => install_under_tracer(program, socket),
         Err(ListenError::Refused(error)) => {
             tell_failure(socket, ("install the system call filter".to_owned(), error));
             process::exit_now(0)

@@ -11,6 +11,24 @@ pub enum Mode {
     Strict,
 }
 
+/// Who answers the calls that the kernel does not decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trap {
+    /// The listener of the filter.
+    Notify,
+    /// A tracer, where another filter has the only listener.
+    Trace,
+}
+
+impl Trap {
+    fn action(self) -> u32 {
+        match self {
+            Self::Notify => NOTIFY,
+            Self::Trace => TRACE,
+        }
+    }
+}
+
 /// System call numbers of x86-64 that the filter looks at one by one.
 pub mod number {
     #![allow(missing_docs, reason = "the names of the calls")]
@@ -20,9 +38,12 @@ pub mod number {
     pub const EXECVE: u32 = 59;
     pub const UNAME: u32 = 63;
     pub const FCNTL: u32 = 72;
+    pub const GETRLIMIT: u32 = 97;
     pub const PRCTL: u32 = 157;
+    pub const SETRLIMIT: u32 = 160;
     pub const FUTEX: u32 = 202;
     pub const RESTART_SYSCALL: u32 = 219;
+    pub const PRLIMIT64: u32 = 302;
     pub const GETRANDOM: u32 = 318;
     pub const CLONE3: u32 = 435;
 }
@@ -49,6 +70,7 @@ const EINVAL: u32 = 22;
 
 const ALLOW: u32 = 0x7fff_0000;
 const NOTIFY: u32 = 0x7fc0_0000;
+const TRACE: u32 = 0x7ff0_0000;
 const ERRNO: u32 = 0x0005_0000;
 const KILL_PROCESS: u32 = 0x8000_0000;
 
@@ -86,10 +108,11 @@ const fn give(action: u32) -> Instruction {
     Instruction { code: 0x06, jump_true: 0, jump_false: 0, operand: action }
 }
 
-/// Builds the filter program for `mode`.
+/// Builds the filter program for `mode`, with `trap` for the calls that are answered from outside.
 ///
 /// The calls that carry a check on an argument come first, since the kernel caches its verdict for all others.
-pub fn program(mode: Mode) -> Vec<Instruction> {
+pub fn program(mode: Mode, trap: Trap) -> Vec<Instruction> {
+    let trap = give(trap.action());
     let mut program = vec![
         load(OFFSET_ARCH),
         if_equal(AUDIT_ARCH_X86_64, 1, 0),
@@ -98,10 +121,10 @@ pub fn program(mode: Mode) -> Vec<Instruction> {
         if_greater(X32_BIT - 1, 0, 1),
         give(ERRNO | ENOSYS),
     ];
-    on(&mut program, number::UNAME, &[give(NOTIFY)]);
-    on(&mut program, number::EXECVE, &[give(NOTIFY)]);
+    on(&mut program, number::UNAME, &[trap]);
+    on(&mut program, number::EXECVE, &[trap]);
     // Type 's' of the ioctl number (bits 8 to 15). Other drivers have it too; the supervisor looks at the descriptor.
-    let ioctl = [load(argument(1)), and(0xff00), if_equal(0x7300, 0, 1), give(NOTIFY), give(ALLOW)];
+    let ioctl = [load(argument(1)), and(0xff00), if_equal(0x7300, 0, 1), trap, give(ALLOW)];
     on(&mut program, number::IOCTL, &ioctl);
     if mode == Mode::Lenient {
         program.push(give(ALLOW));
@@ -122,6 +145,15 @@ pub fn program(mode: Mode) -> Vec<Instruction> {
     on(&mut program, number::FCNTL, &allow_values(1, u32::MAX, &[0, 1, 2, 3, 4, 5, 6, 7, 1030], EINVAL));
     // FUTEX_WAIT, WAKE, REQUEUE, WAIT_BITSET, WAKE_BITSET; the bits beside the command are private and realtime.
     on(&mut program, number::FUTEX, &allow_values(1, 0x7f, &[0, 1, 3, 9, 10], ENOSYS));
+    // The limits of `crate::limits`: DATA, STACK, AS.
+    for (number, index) in [(number::GETRLIMIT, 0), (number::SETRLIMIT, 0), (number::PRLIMIT64, 1)] {
+        let mut body = vec![load(argument(index))];
+        for resource in [2, 3, 9] {
+            body.extend([if_equal(resource, 0, 1), trap]);
+        }
+        body.push(give(ALLOW));
+        on(&mut program, number, &body);
+    }
     // Not a call of the program: the kernel itself continues an interrupted sleep with it.
     on(&mut program, number::RESTART_SYSCALL, &[give(ALLOW)]);
     // Occlum answers EINVAL. On the host's libc that would be a failure to make threads, where ENOSYS leads to `clone`.
@@ -202,19 +234,19 @@ mod tests {
     fn check(mode: Mode, number: u32, arguments: &[u64], action: u32) {
         let mut six = [0; 6];
         six[..arguments.len()].copy_from_slice(arguments);
-        let got = run(&program(mode), AUDIT_ARCH_X86_64, number, six);
+        let got = run(&program(mode, Trap::Notify), AUDIT_ARCH_X86_64, number, six);
         assert_eq!(got, action, "{mode:?}: call {number} with {arguments:?}: got {got:#x}, expected {action:#x}");
     }
 
     #[test]
     fn the_program_is_short_enough_for_the_kernel() {
-        assert!(program(Mode::Strict).len() < marblerun_linux::seccomp::MAX_INSTRUCTIONS);
+        assert!(program(Mode::Strict, Trap::Notify).len() < marblerun_linux::seccomp::MAX_INSTRUCTIONS);
     }
 
     #[test]
     fn another_architecture_is_killed() {
         for mode in [Mode::Lenient, Mode::Strict] {
-            assert_eq!(run(&program(mode), 0x4000_0003, number::UNAME, [0; 6]), KILL_PROCESS);
+            assert_eq!(run(&program(mode, Trap::Notify), 0x4000_0003, number::UNAME, [0; 6]), KILL_PROCESS);
             check(mode, X32_BIT | number::UNAME, &[], ERRNO | ENOSYS);
         }
     }
@@ -226,6 +258,16 @@ mod tests {
             check(mode, number::EXECVE, &[], NOTIFY);
             check(mode, number::IOCTL, &[3, 0x8004_7307], NOTIFY);
             check(mode, number::IOCTL, &[3, 0x5401], ALLOW);
+        }
+    }
+
+    #[test]
+    fn a_tracer_gets_the_calls_that_a_listener_would_get() {
+        for mode in [Mode::Lenient, Mode::Strict] {
+            let traced = program(mode, Trap::Trace);
+            for number in [number::UNAME, number::EXECVE] {
+                assert_eq!(run(&traced, AUDIT_ARCH_X86_64, number, [0; 6]), TRACE);
+            }
         }
     }
 
@@ -242,7 +284,7 @@ mod tests {
         assert_eq!(implemented + PRIVATE.count() as u32, 166);
         let refused = (0..=LAST_KNOWN).filter(|number| {
             *number != number::RESTART_SYSCALL
-                && run(&program(Mode::Strict), AUDIT_ARCH_X86_64, *number, [u64::from(CLONE_VM_FLAGS); 6])
+                && run(&program(Mode::Strict, Trap::Notify), AUDIT_ARCH_X86_64, *number, [u64::from(CLONE_VM_FLAGS); 6])
                     == ERRNO | ENOSYS
                 && !matches!(*number, number::FUTEX)
         });
@@ -261,7 +303,7 @@ mod tests {
         for number in [335, 358, 364, 424, 425, 434, 436, 437, 439, 441, 449, 1000] {
             check(Mode::Strict, number, &[], ERRNO | EINVAL);
         }
-        for number in [0, 1, 9, 26, 61, 232, 257, 302, 307] {
+        for number in [0, 1, 9, 26, 61, 232, 257, 307] {
             check(Mode::Strict, number, &[], ALLOW);
         }
         check(Mode::Strict, number::CLONE3, &[], ERRNO | ENOSYS);
@@ -281,6 +323,10 @@ mod tests {
         check(Mode::Strict, number::PRCTL, &[4], ERRNO | EINVAL);
         check(Mode::Strict, number::FCNTL, &[3, 1030], ALLOW);
         check(Mode::Strict, number::FCNTL, &[3, 1033], ERRNO | EINVAL);
+        check(Mode::Strict, number::PRLIMIT64, &[0, 9], NOTIFY);
+        check(Mode::Strict, number::PRLIMIT64, &[0, 7], ALLOW);
+        check(Mode::Strict, number::SETRLIMIT, &[3], NOTIFY);
+        check(Mode::Strict, number::GETRLIMIT, &[7], ALLOW);
         check(Mode::Strict, number::FUTEX, &[0, 128], ALLOW);
         check(Mode::Strict, number::FUTEX, &[0, 137 | 256], ALLOW);
         check(Mode::Strict, number::FUTEX, &[0, 4], ERRNO | ENOSYS);

@@ -15,14 +15,18 @@
 //! | entry points, environment | [`start`] |
 //! | program loader: ELF, scripts, argument area | [`elf`], [`exec_rules`] |
 //! | system calls that are refused | [`filter`] |
+//! | `uname`, `execve`, ioctls: who asks, and the answer | [`calls`] |
 //! | `/dev/sgx` | [`device`] |
+//! | resource limits | [`limits`] |
 //! | file system | [`root_fs`] |
 //! | MRENCLAVE, MRSIGNER | [`measurement`] |
 //! | exit codes | [`outcome`] |
 //!
 //! Not reproduced: the shared address space, the cost of enclave transitions, emulated CPUID and RDTSC, Occlum's libc
-//! (the host's is used unless the image brings its own loader), limits of memory and threads.
+//! (the host's is used unless the image brings its own loader), limits of memory and threads. `/dev/sgx` opens for
+//! reading and writing, and EPID and the verification of quotes by the platform (ioctls 1, 2, 9, 10) always fail.
 
+pub mod calls;
 pub mod child;
 pub mod cli;
 pub mod device;
@@ -32,6 +36,7 @@ pub mod filter;
 pub mod image;
 pub mod instance;
 pub mod isolation;
+pub mod limits;
 pub mod measurement;
 pub mod occlum_json;
 pub mod outcome;

@@ -8,11 +8,13 @@ use marblerun_linux::process::{self, Fork, Signals};
 use marblerun_linux::{fd, seccomp};
 use marblerun_software_tee::{DevelopmentRoot, EnclaveIdentity};
 
+use crate::calls::Calls;
 use crate::child::{self, Program};
 use crate::device::{Device, Quoting};
-use crate::filter::{self, Mode};
+use crate::filter::{self, Mode, Trap};
 use crate::instance::Instance;
 use crate::isolation::Isolation;
+use crate::limits::Limits;
 use crate::outcome::{Failure, Outcome};
 use crate::root_fs::RootPlan;
 use crate::start;
@@ -79,7 +81,8 @@ fn start(run: Run) -> Result<Outcome, (Outcome, String)> {
         root: plan,
         isolation: Isolation::Namespaces,
         user: process::effective_user(),
-        filter: filter::program(run.mode),
+        filter: filter::program(run.mode, Trap::Notify),
+        traced_filter: filter::program(run.mode, Trap::Trace),
         path: c_string(&path)?,
         arguments: c_strings(&run.command)?,
         environment: c_strings(&environment)?,
@@ -90,7 +93,8 @@ fn start(run: Run) -> Result<Outcome, (Outcome, String)> {
     let signals = Signals::block(&signals).map_err(system("block signals"))?;
     let host_name = fs::read_to_string("/etc/hostname").ok();
     let device = Device::new(run.root, run.identity, run.quoting, config.feature.enable_edmm);
-    let supervisor = Supervisor::new(device, run.mode, host_name.as_deref(), &path);
+    let supervisor =
+        Supervisor::new(Calls::new(device, run.mode, host_name.as_deref(), Limits::new(&config.process)), &path);
 
     let mut reasons = Vec::new();
     for isolation in Isolation::candidates(program.user.0).iter().copied() {

@@ -3,39 +3,24 @@
 //! One thread. It never waits for the program: the caller of any call may die at any point, and the end of the first
 //! process ends the loop whatever else is open.
 
-use std::ffi::CString;
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
+use marblerun_linux::fd;
 use marblerun_linux::process::{self, Signals, Status, Wait};
-use marblerun_linux::seccomp::{Answer, Listener, Notification};
-use marblerun_linux::{fd, memory};
+use marblerun_linux::seccomp::{Answer, Listener};
+use marblerun_linux::trace::{self, Event};
 
+use crate::calls::Calls;
 use crate::child::{MAX_MESSAGE, Message};
-use crate::device::{CallerMemory, Device};
-use crate::elf;
-use crate::exec_rules::{self, ArgumentCount, ExecRefusal};
-use crate::filter::{Mode, number};
 use crate::isolation;
 use crate::outcome::{Failure, Outcome};
 use crate::root_fs::FileId;
 
-/// Longest path that is read from a caller (`PATH_MAX`).
-const MAX_PATH: usize = 4096;
-/// Longest argument of a program (`MAX_ARG_STRLEN` of Linux).
-const MAX_ARGUMENT: usize = 128 * 1024;
-/// Most arguments and variables that are counted. More, or more bytes than [`MAX_ARGUMENT_BYTES`], never fit.
-const MAX_ARGUMENTS: u64 = 65_536;
-const MAX_ARGUMENT_BYTES: u64 = 8 << 20;
-
-/// Length of each member of `struct utsname`.
-const UTSNAME_FIELD: usize = 65;
-
 const SIGKILL: i32 = 9;
 const SIGCHLD: i32 = 17;
-const EFAULT: i32 = 14;
-const EINVAL: i32 = 22;
+const EPERM: i32 = 1;
 const EACCES: i32 = 13;
 const ENOENT: i32 = 2;
 const ENOTDIR: i32 = 20;
@@ -46,20 +31,24 @@ pub const STOPPING_SIGNALS: [i32; 4] = [1, 2, 3, 15];
 /// What is the same for all calls of a run.
 #[derive(Debug)]
 pub struct Supervisor {
-    device: Device,
-    mode: Mode,
-    utsname: Vec<u8>,
+    calls: Calls,
     program: String,
 }
 
-/// What the run has told so far.
-#[derive(Debug, Default)]
+/// What is known of a run so far.
+#[derive(Debug)]
 struct Progress {
+    /// The first process of the namespaces, whose end is the end of the run.
+    child: i32,
+    isolation: &'static str,
     listener: Option<Listener>,
+    /// The program is traced, since another listener watches it.
+    traced: bool,
+    /// Which file is `/dev/sgx`; known as soon as the root is in place.
     sgx: Option<FileId>,
     outcome: Option<Outcome>,
-    /// Nothing was set up that would make another isolation useless.
-    no_root_yet: bool,
+    /// Why this way of isolation does not work here.
+    not_permitted: Option<String>,
 }
 
 /// What the loop found: an end, or that this way of isolation does not work here.
@@ -73,15 +62,15 @@ pub enum RunEnd {
 
 impl Supervisor {
     /// A supervisor for one run of `program`.
-    pub fn new(device: Device, mode: Mode, host_name: Option<&str>, program: &str) -> Self {
-        Self { device, mode, utsname: utsname(host_name), program: program.to_owned() }
+    pub fn new(calls: Calls, program: &str) -> Self {
+        Self { calls, program: program.to_owned() }
     }
 
     /// Serves the process tree of `child` until it has ended.
     ///
     /// # Errors
     /// The errno of a system call that should not fail; the child is killed before.
-    pub fn run(&self, child: i32, socket: OwnedFd, signals: &Signals, isolation: &str) -> io::Result<RunEnd> {
+    pub fn run(&self, child: i32, socket: OwnedFd, signals: &Signals, isolation: &'static str) -> io::Result<RunEnd> {
         let end = self.serve(child, &socket, signals, isolation);
         if end.is_err() {
             // The first process takes all others with it. It may have ended already.
@@ -91,17 +80,18 @@ impl Supervisor {
         end
     }
 
-    fn serve(&self, child: i32, socket: &OwnedFd, signals: &Signals, isolation: &str) -> io::Result<RunEnd> {
-        let mut progress = Progress { no_root_yet: true, ..Progress::default() };
-        let mut not_permitted = None;
-        let mut socket = Some(socket.as_fd());
+    fn serve(&self, child: i32, socket: &OwnedFd, signals: &Signals, isolation: &'static str) -> io::Result<RunEnd> {
+        let mut progress =
+            Progress { child, isolation, listener: None, traced: false, sgx: None, outcome: None, not_permitted: None };
+        let mut open = true;
         loop {
+            let from_child = open.then(|| socket.as_fd());
             let listener = progress.listener.as_ref().map(AsFd::as_fd);
-            let [from_child, calls, signal] = fd::wait_readable([socket, listener, Some(signals.as_fd())], None)?;
+            let [from_child, calls, signal] = fd::wait_readable([from_child, listener, Some(signals.as_fd())], None)?;
             if from_child.readable || from_child.hung_up {
-                match receive(socket)? {
-                    Some((message, fd)) => self.hear(message, fd, &mut progress, &mut not_permitted, isolation)?,
-                    None => socket = None,
+                match receive(socket.as_fd())? {
+                    Some((message, fd)) => self.hear(message, fd, socket.as_fd(), &mut progress)?,
+                    None => open = false,
                 }
             }
             if let Some(listener) = &progress.listener {
@@ -112,23 +102,21 @@ impl Supervisor {
                 }
             }
             if signal.readable {
-                while let Some(signal) = signals.next()? {
-                    if signal != SIGCHLD {
-                        let stopped = u8::try_from(signal).unwrap_or_default();
-                        progress.outcome = Some(Outcome::Stopped(stopped));
-                        // It may have ended already; its end is what the loop waits for.
-                        let _ = process::kill(child, SIGKILL);
+                stop_if_asked(signals, &mut progress)?;
+            }
+            let ended = if progress.traced { self.serve_tracees(&progress)? } else { wait_for(child)? };
+            if let Some(status) = ended {
+                // What the child said before its end counts more than the end itself.
+                while open && fd::wait_readable([Some(socket.as_fd())], Some(Duration::ZERO))?[0].readable {
+                    match receive(socket.as_fd())? {
+                        Some((message, fd)) => self.hear(message, fd, socket.as_fd(), &mut progress)?,
+                        None => open = false,
                     }
                 }
-            }
-            if let Some(ended) = process::wait(child, Wait::Poll)? {
-                while let Some((message, fd)) = receive_now(socket)? {
-                    self.hear(message, fd, &mut progress, &mut not_permitted, isolation)?;
-                }
-                if let Some(reason) = not_permitted {
-                    return Ok(RunEnd::NotPermitted(reason));
-                }
-                return Ok(RunEnd::Done(progress.outcome.unwrap_or_else(|| unexplained(ended.status))));
+                return Ok(match progress.not_permitted {
+                    Some(reason) => RunEnd::NotPermitted(reason),
+                    None => RunEnd::Done(progress.outcome.unwrap_or_else(|| unexplained(status))),
+                });
             }
         }
     }
@@ -137,15 +125,13 @@ impl Supervisor {
         &self,
         message: Message,
         fd: Option<OwnedFd>,
+        socket: BorrowedFd<'_>,
         progress: &mut Progress,
-        not_permitted: &mut Option<String>,
-        isolation: &str,
     ) -> io::Result<()> {
         let outcome = match message {
             Message::Root { sgx, layers, notes } => {
                 progress.sgx = Some(sgx);
-                progress.no_root_yet = false;
-                say(format_args!("mechanism: seccomp user notification; {isolation}; {layers}"));
+                say(format_args!("mechanism: seccomp user notification; {}; {layers}", progress.isolation));
                 for note in notes {
                     say(format_args!("note: {note}"));
                 }
@@ -156,22 +142,40 @@ impl Supervisor {
                 progress.listener = Some(Listener::new(fd)?);
                 return Ok(());
             }
-            Message::ListenerOccupied => {
+            Message::ListenerOccupied => match start_tracing(progress.child, socket) {
+                Ok(()) => {
+                    progress.traced = true;
+                    say(format_args!(
+                        "mechanism: another seccomp listener watches this process tree, so calls are answered by ptrace"
+                    ));
+                    return Ok(());
+                }
+                Err(error) => {
+                    say(format_args!(
+                        "error: another seccomp listener watches this process tree, and the program cannot be traced \
+                         instead ({error}); run marble-sim outside of the other sandbox"
+                    ));
+                    // The program waits for a tracer; its end is what the loop waits for.
+                    let _ = process::kill(progress.child, SIGKILL);
+                    Outcome::Failed(Failure::OtherListener)
+                }
+            },
+            Message::ListenerInterferes => {
                 say(format_args!(
-                    "error: another seccomp listener watches this process tree, and the kernel allows one; run \
-                     marble-sim outside of the other sandbox or marble-sim"
+                    "error: another seccomp listener answers calls that marble-sim must answer; run marble-sim outside \
+                     of the other sandbox or marble-sim"
                 ));
                 Outcome::Failed(Failure::OtherListener)
             }
             Message::Failed { step, errno, reason } => {
                 let text = format!("cannot {step}: {reason}");
-                if progress.no_root_yet && [1, EACCES].contains(&errno) {
-                    *not_permitted = Some(text);
+                if progress.sgx.is_none() && [EPERM, EACCES].contains(&errno) {
+                    progress.not_permitted = Some(text);
                     return Ok(());
                 }
                 say(format_args!("error: {text}"));
                 // What the configuration names is not there.
-                let configured = progress.no_root_yet && [ENOENT, ENOTDIR].contains(&errno);
+                let configured = progress.sgx.is_none() && [ENOENT, ENOTDIR].contains(&errno);
                 Outcome::Failed(if configured { Failure::Configuration } else { Failure::System })
             }
             Message::NotExecuted { errno } => {
@@ -197,136 +201,46 @@ impl Supervisor {
 
     fn answer_next(&self, listener: &Listener, sgx: Option<FileId>) -> io::Result<()> {
         let Some(call) = listener.receive()? else { return Ok(()) };
-        let answer = match u32::try_from(call.number).unwrap_or(u32::MAX) {
-            number::UNAME => self.uname(&call),
-            number::IOCTL => self.ioctl(&call, sgx, listener),
-            number::EXECVE => self.execve(&call),
-            _ => Answer::Continue,
-        };
+        let answer = self.calls.decide(&call, sgx, || listener.is_waiting(call.id));
         listener.answer(call.id, answer)
     }
 
-    fn uname(&self, call: &Notification) -> Answer {
-        match memory::write(call.pid, call.arguments[0], &self.utsname) {
-            Ok(()) => Answer::Value(0),
-            Err(_) => Answer::Errno(EFAULT),
-        }
-    }
-
-    fn ioctl(&self, call: &Notification, sgx: Option<FileId>, listener: &Listener) -> Answer {
-        // Descriptors are 32-bit numbers; the upper half of the register means nothing.
-        let fd = call.arguments[0] as i32;
-        let command = call.arguments[1] as u32;
-        let file = FileId::of(format!("/proc/{}/fd/{fd}", call.pid).as_ref());
-        if sgx.is_none() || file.ok() != sgx {
-            // Another driver with ioctls of type 's', or no descriptor at all: the kernel knows.
-            return Answer::Continue;
-        }
-        // The thread may have died and its number been given to another process since the notification.
-        if !listener.is_waiting(call.id) {
-            return Answer::Errno(EINVAL);
-        }
-        match self.device.ioctl(command, call.arguments[2], &Caller(call.pid)) {
-            Ok(()) => Answer::Value(0),
-            Err(refusal) => {
-                say(format_args!("/dev/sgx: ioctl {command:#010x} refused with EINVAL: {}", chain(&refusal)));
-                Answer::Errno(EINVAL)
+    /// Handles all that happened to traced threads. Returns how `child` ended, if it did.
+    fn serve_tracees(&self, progress: &Progress) -> io::Result<Option<Status>> {
+        loop {
+            match trace::next_event()? {
+                None => return Ok(None),
+                Some(Event::Ended(ended)) if ended.pid == progress.child => return Ok(Some(ended.status)),
+                Some(Event::Ended(_)) => {}
+                Some(Event::Call { pid }) => {
+                    // A stopped thread cannot be replaced by another; it can only die, which the answer ignores.
+                    let answer = trace::call(pid)
+                        .map_or(Answer::Continue, |call| self.calls.decide(&call, progress.sgx, || true));
+                    trace::answer(pid, answer)?;
+                }
+                Some(Event::Signal { pid, signal }) => trace::resume(pid, signal)?,
+                Some(Event::GroupStop { pid }) => trace::stay_stopped(pid)?,
+                Some(Event::Notice { pid }) => trace::resume(pid, 0)?,
             }
         }
     }
-
-    /// Applies Occlum's loader rules. Where the supervisor cannot see what the kernel will, the kernel decides.
-    fn execve(&self, call: &Notification) -> Answer {
-        let Ok(path) = memory::read_string(call.pid, call.arguments[0], MAX_PATH) else { return Answer::Continue };
-        let shown = String::from_utf8_lossy(&path).into_owned();
-        let checked = match self.check_execve(call, path) {
-            Ok(checked) => checked,
-            Err(_) => return Answer::Continue,
-        };
-        let Err(refusal) = checked else { return Answer::Continue };
-        if self.mode == Mode::Strict {
-            say(format_args!("execve of {shown} refused: {refusal}"));
-            return Answer::Errno(refusal.errno());
-        }
-        say(format_args!("warning: Occlum would refuse execve of {shown}: {refusal}"));
-        Answer::Continue
-    }
-
-    fn check_execve(&self, call: &Notification, path: Vec<u8>) -> io::Result<Result<(), ExecRefusal>> {
-        let file = open_as_caller(call.pid, path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Ok(Ok(()));
-        }
-        let image = elf::examine(&file)?;
-        if let Err(refusal) = exec_rules::check_image(&image) {
-            return Ok(Err(refusal));
-        }
-        let mut count = ArgumentCount::default();
-        count_strings(call.pid, call.arguments[1], &mut count)?;
-        count_strings(call.pid, call.arguments[2], &mut count)?;
-        Ok(exec_rules::check_argument_area(count, process::stack_limit(call.pid)?))
-    }
 }
 
-/// Opens a path as the caller would: from its root, or from its working directory.
-fn open_as_caller(pid: i32, path: Vec<u8>) -> io::Result<File> {
-    let path = CString::new(path).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    // O_NONBLOCK: a pipe must not hold up the supervisor.
-    const O_NONBLOCK: i32 = 0o4000;
-    if path.as_bytes().starts_with(b"/") {
-        let root = File::open(format!("/proc/{pid}/root"))?;
-        return fd::open_in_root(root.as_fd(), &path, O_NONBLOCK).map(File::from);
-    }
-    let directory = File::open(format!("/proc/{pid}/cwd"))?;
-    fd::open_at(directory.as_fd(), &path, O_NONBLOCK).map(File::from)
+/// How `child` ended, if it did.
+fn wait_for(child: i32) -> io::Result<Option<Status>> {
+    Ok(process::wait(child, Wait::Poll)?.map(|ended| ended.status))
 }
 
-/// Counts a null-terminated table of strings in the memory of `pid`.
-fn count_strings(pid: i32, table: u64, count: &mut ArgumentCount) -> io::Result<()> {
-    let mut at = table;
-    // A null table is an empty one (execve(2), Linux).
-    while table != 0 && count.strings < MAX_ARGUMENTS && count.bytes < MAX_ARGUMENT_BYTES {
-        let mut pointer = [0; 8];
-        memory::read(pid, at, &mut pointer)?;
-        let pointer = u64::from_le_bytes(pointer);
-        if pointer == 0 {
-            break;
-        }
-        count.add(memory::read_string(pid, pointer, MAX_ARGUMENT)?.len());
-        at = at.wrapping_add(8);
-    }
-    Ok(())
-}
-
-/// `struct utsname` of an Occlum process. Source: Occlum's `src/libos/src/misc/uname.rs`.
-fn utsname(host_name: Option<&str>) -> Vec<u8> {
-    let node = host_name.map(str::trim).filter(|name| !name.is_empty()).unwrap_or("occlum-node");
-    let mut bytes = Vec::with_capacity(6 * UTSNAME_FIELD);
-    for field in ["Occlum", node, "0.1", "0.1", "x86_64", ""] {
-        let mut field: Vec<u8> = field.bytes().take(UTSNAME_FIELD - 1).collect();
-        field.resize(UTSNAME_FIELD, 0);
-        bytes.append(&mut field);
-    }
-    bytes
-}
-
-/// Memory of the thread that made a call.
-struct Caller(i32);
-
-impl CallerMemory for Caller {
-    fn read(&self, address: u64, buffer: &mut [u8]) -> io::Result<()> {
-        memory::read(self.0, address, buffer)
-    }
-
-    fn write(&self, address: u64, bytes: &[u8]) -> io::Result<()> {
-        memory::write(self.0, address, bytes)
-    }
+/// Becomes the tracer of the one process that `first` has started, and lets it go on.
+fn start_tracing(first: i32, socket: BorrowedFd<'_>) -> io::Result<()> {
+    let children = std::fs::read_to_string(format!("/proc/{first}/task/{first}/children"))?;
+    let program = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
+    trace::seize(program.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?)?;
+    fd::send(socket, &[0], None)
 }
 
 /// The next message; `None` when the other side is gone.
-fn receive(socket: Option<BorrowedFd<'_>>) -> io::Result<Option<(Message, Option<OwnedFd>)>> {
-    let Some(socket) = socket else { return Ok(None) };
+fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(Message, Option<OwnedFd>)>> {
     let mut buffer = vec![0; MAX_MESSAGE];
     let (len, fd) = match fd::receive(socket, &mut buffer) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
@@ -339,10 +253,16 @@ fn receive(socket: Option<BorrowedFd<'_>>) -> io::Result<Option<(Message, Option
     Ok(Some((message, fd)))
 }
 
-/// The next message if one has arrived.
-fn receive_now(socket: Option<BorrowedFd<'_>>) -> io::Result<Option<(Message, Option<OwnedFd>)>> {
-    let [ready] = fd::wait_readable([socket], Some(std::time::Duration::ZERO))?;
-    if ready.readable { receive(socket) } else { Ok(None) }
+/// Ends everything if one of the [`STOPPING_SIGNALS`] has arrived.
+fn stop_if_asked(signals: &Signals, progress: &mut Progress) -> io::Result<()> {
+    while let Some(signal) = signals.next()? {
+        if signal != SIGCHLD {
+            progress.outcome = Some(Outcome::Stopped(u8::try_from(signal).unwrap_or_default()));
+            // It may have ended already; its end is what the loop waits for.
+            let _ = process::kill(progress.child, SIGKILL);
+        }
+    }
+    Ok(())
 }
 
 /// The first process ended without a word.
@@ -379,21 +299,4 @@ pub fn say(line: std::fmt::Arguments<'_>) {
 /// Prints why no isolation works on this machine.
 pub fn say_no_private_root(reasons: &[String]) {
     say(format_args!("error: no private root for the program: {}; {}", reasons.join("; "), isolation::advice_here()));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn utsname_is_that_of_occlum() {
-        let bytes = utsname(Some("host\n"));
-        assert_eq!(bytes.len(), 390);
-        assert!(bytes.starts_with(b"Occlum\0"));
-        assert!(bytes[65..].starts_with(b"host\0"));
-        assert!(bytes[130..].starts_with(b"0.1\0"));
-        assert!(bytes[260..].starts_with(b"x86_64\0"));
-        assert!(utsname(None)[65..].starts_with(b"occlum-node\0"));
-        assert_eq!(utsname(Some(&"x".repeat(100)))[65 + 64], 0);
-    }
 }

@@ -145,7 +145,7 @@ impl Fixture {
     }
 
     /// Hands everything to an ordinary user, who runs `marble-sim` from now on.
-    pub(crate) fn as_ordinary_user(mut self) -> Self {
+    pub(crate) fn for_ordinary_user(mut self) -> Self {
         if is_root() {
             let mut command = Command::new("chown");
             command.args(["-R", &format!("{NOBODY}:{NOBODY}")]).arg(self.directory.path());

@@ -4,7 +4,7 @@ use crate::fixture::{Fixture, is_root, program};
 
 #[test]
 fn an_ordinary_user_runs_programs_in_user_namespaces() {
-    let fixture = Fixture::replacing(r#", "options": {"temporary": true}"#, "").as_ordinary_user();
+    let fixture = Fixture::replacing(r#", "options": {"temporary": true}"#, "").for_ordinary_user();
     let finished = fixture.run(&["--strict"], &["/bin/probe"]);
     assert!(finished.stdout.starts_with("identity: Occlum"), "{finished:#?}");
     assert!(finished.stderr.contains("user, mount and PID namespaces"), "{finished:#?}");
@@ -15,7 +15,7 @@ fn an_ordinary_user_runs_programs_in_user_namespaces() {
 #[test]
 fn an_ordinary_user_without_namespaces_reads_what_to_do() {
     let deny = program("deny_namespaces");
-    let fixture = Fixture::new().as_ordinary_user().through(&[&deny]);
+    let fixture = Fixture::new().for_ordinary_user().through(&[&deny]);
     let finished = fixture.run(&[], &["/bin/probe"]);
     finished.expect_error(202, "no private root for the program");
     assert!(finished.stderr.contains("kernel.apparmor_restrict_unprivileged_userns"), "{finished:#?}");
@@ -36,8 +36,34 @@ fn root_without_namespaces_changes_the_root_into_a_copy() {
 }
 
 #[test]
-fn another_listener_is_one_clear_line() {
+fn beside_another_listener_calls_are_answered_by_a_tracer() {
     let listen = program("listen");
-    let fixture = Fixture::new().through(&[&listen, "other".as_ref()]);
-    fixture.run(&[], &["/bin/probe"]).expect_error(203, "another seccomp listener");
+    let fixture = Fixture::new();
+    let direct = fixture.run(&[], &["/bin/probe", "inherit"]);
+    let fixture = fixture.through(&[&listen, "other".as_ref()]);
+    let traced = fixture.run(&[], &["/bin/probe", "inherit"]);
+    traced.expect(0, &direct.stdout);
+    assert!(traced.stderr.contains("another seccomp listener"), "{traced:#?}");
+    assert!(traced.stderr.contains("answered by ptrace"), "{traced:#?}");
+    fixture.run(&[], &["/bin/probe", "refusals"]).expect(0, "refused");
+    fixture.run(&[], &["/bin/probe", "die-often"]).expect(0, "survived");
+    fixture.run(&[], &["/bin/probe", "signal", "6"]).expect(134, "");
+    let strict = fixture.run(&["--strict"], &["/bin/probe", "strict"]);
+    assert!(strict.stdout.ends_with("strict\n"), "{strict:#?}");
+}
+
+#[test]
+fn beside_another_listener_an_ordinary_user_has_a_tracer_too() {
+    let listen = program("listen");
+    let fixture = Fixture::new().for_ordinary_user().through(&[&listen, "other".as_ref()]);
+    let traced = fixture.run(&["--strict"], &["/bin/probe"]);
+    assert!(traced.stdout.starts_with("identity: Occlum"), "{traced:#?}");
+    assert!(traced.stderr.contains("answered by ptrace"), "{traced:#?}");
+}
+
+#[test]
+fn a_listener_for_the_same_calls_is_one_clear_line() {
+    let listen = program("listen");
+    let fixture = Fixture::new().through(&[&listen, "same".as_ref()]);
+    fixture.run(&[], &["/bin/probe"]).expect_error(203, "another seccomp listener answers calls");
 }

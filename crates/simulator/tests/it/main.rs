@@ -1,5 +1,7 @@
 //! Runs real programs in `marble-sim` and looks at what they see. Needs `cc` and `go`.
 
+#![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+
 mod fixture;
 mod identity;
 mod isolation;

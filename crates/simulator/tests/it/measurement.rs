@@ -40,7 +40,7 @@ fn times_owners_and_what_the_program_wrote_do_not_change_it() {
     drop(file);
     fixture.run(&[], &["/bin/probe", "append", "/file"]).expect(0, "1 bytes");
     assert_eq!(before, mr_enclave(&fixture));
-    assert_eq!(before, mr_enclave(&fixture.as_ordinary_user()));
+    assert_eq!(before, mr_enclave(&fixture.for_ordinary_user()));
 }
 
 #[test]

@@ -50,6 +50,7 @@ fn the_argument_area_is_a_256th_of_the_stack() {
 }
 
 #[test]
-fn the_stack_limit_is_that_of_the_configuration() {
-    Fixture::new().run(&["--strict"], &["/bin/probe", "limits"]).expect(0, "stack 4194304");
+fn resource_limits_are_those_of_the_configuration_and_last_over_execve() {
+    let expected = "4 MB\n32 MB\n292 MB\n512 MB of 1024 MB";
+    Fixture::new().run(&["--strict"], &["/bin/probe", "limits"]).expect(0, expected);
 }

@@ -279,9 +279,27 @@ int main(int count, char **arguments) {
         (void)pid;
         for (;;) pause();
     } else if (!strcmp(mode, "limits")) {
-        struct rlimit limit;
+        int resources[] = {RLIMIT_STACK, RLIMIT_DATA, RLIMIT_AS};
+        struct rlimit limit, old;
+        for (int i = 0; i < 3; i++) {
+            need(getrlimit(resources[i], &limit) == 0, "getrlimit");
+            printf("%lu MB\n", (unsigned long)limit.rlim_cur >> 20);
+        }
+        // The stack may grow only when the address space has room for it.
         getrlimit(RLIMIT_STACK, &limit);
-        printf("stack %lu\n", (unsigned long)limit.rlim_cur);
+        limit.rlim_cur = 512 << 20;
+        need(setrlimit(RLIMIT_STACK, &limit) == -1 && errno == EINVAL, "stack first");
+        struct rlimit room = {1024 << 20, 1024 << 20};
+        need(prlimit(0, RLIMIT_AS, &room, &old) == 0 && old.rlim_cur == 292UL << 20, "address space");
+        need(setrlimit(RLIMIT_STACK, &limit) == 0, "then stack");
+        fflush(stdout);
+        char *again[] = {"/bin/probe", "new-limits", NULL};
+        execv(again[0], again);
+    } else if (!strcmp(mode, "new-limits")) {
+        struct rlimit stack, space;
+        getrlimit(RLIMIT_STACK, &stack);
+        getrlimit(RLIMIT_AS, &space);
+        printf("%lu MB of %lu MB\n", (unsigned long)stack.rlim_cur >> 20, (unsigned long)space.rlim_cur >> 20);
     } else need(0, "known mode");
     return 0;
 }
