@@ -68,7 +68,10 @@ pub fn run(workspace: &Path) -> Result<()> {
         facts.bytes as f64 / 1e6,
         facts.newest_glibc,
     ));
-    Ok(())
+
+    heading("Run it as Occlum would: the tests of the premain against this build");
+    let arguments = ["test", "--quiet", "--package", "marblerun-premain", "--test", "it", "--locked", "--", "occlum"];
+    step(cargo(workspace, &arguments).env("CARGO_TERM_PROGRESS_WHEN", "never").env("MARBLERUN_PREMAIN", &artefact))
 }
 
 fn cache_dir() -> Result<PathBuf> {

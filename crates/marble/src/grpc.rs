@@ -137,6 +137,7 @@ pub(crate) async fn response<M: Message + Default>(response: http::Response<Inco
     // A refusal without a message has its status in the headers.
     if head.headers.contains_key("grpc-status") {
         check_status(&head.headers)?;
+        return Err(CallError::Malformed("no message"));
     }
     let mut content = BytesMut::new();
     let mut trailers = None;

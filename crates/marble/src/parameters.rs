@@ -1,6 +1,8 @@
 //! Applying what the Coordinator delivered: files, environment, arguments.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -78,12 +80,11 @@ impl ParameterError {
     }
 }
 
-/// What the application is started with.
-#[derive(Debug, PartialEq, Eq)]
+/// What the application is started with. Both parts may hold secrets, so `Debug` shows none of them.
 pub struct Launch {
     /// All arguments; the first is the path of the program.
     pub argv: Vec<OsString>,
-    /// The whole environment.
+    /// The whole environment, sorted by name.
     pub environment: Vec<(OsString, OsString)>,
 }
 
@@ -148,17 +149,23 @@ fn write_file(path: &Path, content: &[u8]) -> Result<(), ParameterError> {
 /// Arguments and environment of the application: received variables on top of `inherited` ones.
 pub fn launch(parameters: Parameters, inherited: impl Iterator<Item = (OsString, OsString)>) -> Launch {
     let Parameters { env, argv, .. } = parameters;
-    let mut environment: Vec<(OsString, OsString)> = Vec::new();
+    let mut environment = BTreeMap::new();
     // An inherited name that occurs twice keeps its first value, as the C library reads it.
     for (name, value) in inherited {
-        let is_received = name.to_str().is_some_and(|name| env.contains_key(name));
-        if !is_received && !environment.iter().any(|(known, _)| *known == name) {
-            environment.push((name, value));
-        }
+        environment.entry(name).or_insert(value);
     }
     environment.extend(env.into_iter().map(|(name, value)| (name.into(), OsString::from_vec(value))));
     let argv = if argv.is_empty() { vec![DEFAULT_PROGRAM.into()] } else { argv.into_iter().map(Into::into).collect() };
-    Launch { argv, environment }
+    Launch { argv, environment: environment.into_iter().collect() }
+}
+
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Launch")
+            .field("argv_count", &self.argv.len())
+            .field("environment_count", &self.environment.len())
+            .finish()
+    }
 }
 
 impl Launch {
@@ -281,6 +288,13 @@ mod tests {
         for config in [&br#"{"tls":{}}"#[..], br#"{"tls":{"Incoming":{"*:80":{}}}}"#, b"garbage"] {
             assert!(matches!(check(&env(&[(TTLS_CONFIG, config)])), Err(ParameterError::Ttls)));
         }
+    }
+
+    #[test]
+    fn debug_output_does_not_contain_arguments_or_variables() {
+        let parameters = Parameters { argv: vec!["hunter2".into()], ..env(&[("A", b"hunter2")]) };
+        let text = format!("{:?}", launch(parameters, std::iter::empty()));
+        assert_eq!(text, "Launch { argv_count: 1, environment_count: 1 }");
     }
 
     #[test]

@@ -156,6 +156,7 @@ fn an_answer_is_an_answer_and_is_not_asked_for_again() {
 fn answers_that_are_no_activation_are_refused() {
     for (answer, message) in [
         (Answer::Nothing, "expected parameters in the Coordinator's answer, got none"),
+        (Answer::Status(0, ""), "malformed gRPC answer: no message"),
         (Answer::Compressed, "malformed gRPC answer: compressed message, although none was asked for"),
         (
             Answer::Http(404, "application/json"),
