@@ -259,7 +259,6 @@ fn run(cases: u64, case: impl Fn(u64, &mut Random, &mut Tally) + Sync) -> Tally 
         }
     });
     assert_eq!(total.cases(), cases);
-    println!("{total:?}");
     total
 }
 

@@ -19,6 +19,8 @@ use crate::fixtures::at;
 /// A second in which everything is valid.
 pub(crate) const NOW: u64 = 1_795_392_000;
 const DAY: u64 = 24 * 60 * 60;
+const P256: &str = "1.2.840.10045.3.1.7";
+pub(crate) const P384: &str = "1.3.132.0.34";
 
 /// A P-256 key that can sign certificates (DER signatures) and everything else (r and s).
 pub(crate) struct Key(Vec<u8>);
@@ -58,11 +60,21 @@ pub(crate) struct CertificatePlan {
     pub(crate) not_after: u64,
     pub(crate) is_ca: bool,
     pub(crate) sgx_extension: Option<Vec<u8>>,
+    /// Object identifier of the key's curve.
+    pub(crate) curve: &'static str,
 }
 
 impl CertificatePlan {
     fn new(subject: &'static str, serial: u8, is_ca: bool) -> Self {
-        Self { subject, serial, not_before: NOW - 30 * DAY, not_after: NOW + 30 * DAY, is_ca, sgx_extension: None }
+        Self {
+            subject,
+            serial,
+            not_before: NOW - 30 * DAY,
+            not_after: NOW + 30 * DAY,
+            is_ca,
+            sgx_extension: None,
+            curve: P256,
+        }
     }
 }
 
@@ -354,7 +366,7 @@ fn certificate(plan: &CertificatePlan, key: &Key, issuer: &str, issuer_key: &Key
         extensions.push(sequence(&[oid("1.2.840.113741.1.13.1"), tlv(0x04, extension)]));
     }
     let point = [&[0, 4], &key.public()[..]].concat();
-    let spki = sequence(&[sequence(&[oid("1.2.840.10045.2.1"), oid("1.2.840.10045.3.1.7")]), tlv(0x03, &point)]);
+    let spki = sequence(&[sequence(&[oid("1.2.840.10045.2.1"), oid(plan.curve)]), tlv(0x03, &point)]);
     let to_be_signed = sequence(&[
         tlv(0xa0, &tlv(0x02, &[2])),
         tlv(0x02, &[plan.serial]),

@@ -1,13 +1,13 @@
 //! One thing is wrong in a world that is otherwise accepted; each refusal names it.
 
 use marblerun_attestation::{
-    CollateralError, CollateralItem, ErrorClass, PckError, Quote, TcbStatus, TrustRoots, ValidityError, VerifyError,
-    verify,
+    CollateralError, CollateralItem, ErrorClass, PckError, Quote, RootError, TcbStatus, TrustRoots, ValidityError,
+    VerifyError, verify,
 };
 use serde_json::{Value, json};
 
 use crate::fixtures::at;
-use crate::pki::{Made, NOW, Plan, World, level, qe_level, sgx_extension};
+use crate::pki::{Made, NOW, P384, Plan, World, level, pem, qe_level, sgx_extension};
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -449,4 +449,84 @@ fn validity_errors_name_item_and_dates() {
         error.to_string(),
         "TCB info expired: it was valid until 2026-11-22T00:00:00Z, verified at 2026-11-23T00:00:00Z"
     );
+}
+
+#[test]
+fn certificates_that_break_the_rules_of_their_place_are_refused() {
+    let class = ErrorClass::Signature;
+    check_collateral(|plan| plan.signer.is_ca = true, class, "TCB info signer is not acceptable: CaUsedAsEndEntity");
+    check_quote(|plan| plan.pck.is_ca = true, class, "PCK certificate chain is not acceptable: CaUsedAsEndEntity");
+    check_quote(|plan| plan.pck_ca.is_ca = false, class, "PCK certificate chain is not acceptable: EndEntityUsedAsCa");
+    let class = ErrorClass::Malformed;
+    check_collateral(|plan| plan.signer.curve = P384, class, "TCB info signer is not a well-formed certificate");
+    check_quote(|plan| plan.pck.curve = P384, class, "PCK certificate holds no key on curve P-256");
+}
+
+#[test]
+fn a_certificate_that_cannot_be_read_is_refused() {
+    let garbage = pem(&[&b"garbage".to_vec()]);
+    let mut made = World::new().make(&Plan::default());
+    made.collateral["tcb_info_issuer_chain"] = garbage.clone().into();
+    let error = made.trusted_at(at(NOW)).unwrap_err();
+    assert_eq!(error, CollateralError::Certificate { item: CollateralItem::TcbInfoSigner });
+    let plan = Plan { certification_type: 3, chain_in_collateral: true, ..Plan::default() };
+    let mut made = World::new().make(&plan);
+    made.collateral["pck_certificate_chain"] = garbage.into();
+    assert_eq!(made.verify().unwrap_err(), VerifyError::Pck(PckError::Certificate));
+}
+
+#[test]
+fn a_pck_that_another_authority_of_the_same_name_signed_is_refused() {
+    let plan = Plan { certification_type: 3, chain_in_collateral: true, ..Plan::default() };
+    let (mut made, other) = (World::new().make(&plan), World::new().make(&plan));
+    let end = "-----END CERTIFICATE-----\n";
+    let chain = |made: &Made| made.collateral["pck_certificate_chain"].as_str().unwrap().to_owned();
+    let (ours, theirs) = (chain(&made), chain(&other));
+    let mixed = [theirs.split_once(end).unwrap().0, end, ours.split_once(end).unwrap().1].concat();
+    made.collateral["pck_certificate_chain"] = mixed.into();
+    let error = made.verify().unwrap_err();
+    assert!(matches!(error, VerifyError::Pck(PckError::Signature { .. })), "{error}");
+    assert_eq!(error.class(), ErrorClass::Signature);
+}
+
+#[test]
+fn a_kind_of_authority_that_is_not_known_has_no_collateral() {
+    let mut plan = Plan::default();
+    plan.pck_ca.subject = "Test CA";
+    let quote = Quote::parse(&World::new().make(&plan).quote).unwrap();
+    let error = quote.unverified_platform().unwrap_err();
+    assert_eq!(error, PckError::UnknownCa { issuer: "CN=Test CA".to_owned() });
+    assert_eq!(error.class(), ErrorClass::Unsupported);
+}
+
+#[test]
+fn a_pck_chain_is_not_verified_with_an_expired_list() {
+    let mut plan = Plan::default();
+    plan.pck_list.next_update = NOW + 1;
+    let made = World::new().make(&plan);
+    let (quote, collateral) = (Quote::parse(&made.quote).unwrap(), made.trusted());
+    let error = marblerun_attestation::verify_pck(&quote, &collateral, at(NOW + 1)).unwrap_err();
+    assert_eq!(error, PckError::CrlExpired { next_update: at(NOW + 1), now: at(NOW + 1) });
+    assert_eq!(error.class(), ErrorClass::ExpiredCollateral);
+    assert!(error.hint().is_some());
+}
+
+#[test]
+fn a_trust_store_has_one_class_and_each_root_once() {
+    let root = World::new().make(&Plan::default()).root;
+    let error = TrustRoots::software([("a", root.as_slice()), ("b", root.as_slice())]).unwrap_err();
+    assert_eq!(error, RootError::Duplicate { name: "b".to_owned() });
+    let intel = marblerun_attestation::INTEL_SGX_ROOT_CA;
+    let error = TrustRoots::software([("a", root.as_slice()), ("b", intel)]).unwrap_err();
+    assert_eq!(error, RootError::HardwareRoot { name: "b".to_owned() });
+    assert!(error.hint().is_some());
+    let max = marblerun_attestation::MAX_SOFTWARE_ROOTS;
+    let many: Vec<_> = (0..=max).map(|_| World::new().make(&Plan::default()).root).collect();
+    let error = TrustRoots::software(many.iter().map(|root| ("x", root.as_slice()))).unwrap_err();
+    assert_eq!(error, RootError::TooMany { max, got: max + 1 });
+    let (mut forward, backward) = (many[..2].to_vec(), [&many[1][..], &many[0]]);
+    let hashes = |roots: &[&[u8]]| TrustRoots::software(roots.iter().map(|root| ("x", *root))).unwrap().sha256_sorted();
+    assert_eq!(hashes(&[&forward[0], &forward[1]]), hashes(&backward));
+    forward.pop();
+    assert_ne!(hashes(&[&forward[0]]), hashes(&backward));
 }

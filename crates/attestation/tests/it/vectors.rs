@@ -77,7 +77,8 @@ fn check(vector: &Vector) {
             let (class, message) = verdict.err().unwrap_or_else(|| panic!("{id} was accepted, expected {why}"));
             let expected: &[ErrorClass] = match why {
                 "collateral expired" | "collateral not yet valid" => &[ErrorClass::ExpiredCollateral],
-                "root not trusted" => &[ErrorClass::HardwareRoot, ErrorClass::SoftwareRoot],
+                "root not trusted" if id == "swtee-sgx-intelroot" => &[ErrorClass::SoftwareRoot],
+                "root not trusted" if id == "sgx-confhard-testroot" => &[ErrorClass::HardwareRoot],
                 "TCB info version 2 (PCS v3 era) is not supported" => &[ErrorClass::Unsupported],
                 "debug enclave" => &[ErrorClass::Debug],
                 _ => panic!("{id}: unknown reason {why:?}"),
