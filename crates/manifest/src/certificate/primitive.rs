@@ -232,3 +232,35 @@ impl Decode for BigInteger {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn times_survive_the_way_out_and_in(
+            seconds in -62_167_219_200_i64..=253_402_300_799, // years 0 to 9999
+            nanoseconds in 0_u32..1_000_000_000,
+        ) {
+            let time = Timestamp { seconds, nanoseconds };
+            prop_assert_eq!(Timestamp::parse(&time.to_string()), Some(time));
+        }
+
+        #[test]
+        fn no_text_makes_the_parsers_panic(text in any::<String>()) {
+            let _ = (Timestamp::parse(&text), DottedOid::parse(&text));
+        }
+    }
+
+    #[test]
+    fn days_that_do_not_exist_are_no_times() {
+        assert_eq!(Timestamp::parse("1970-01-01T00:00:00Z").map(|time| time.seconds), Some(0));
+        assert!(Timestamp::parse("2000-02-29T00:00:00Z").is_some());
+        for text in ["1900-02-29T00:00:00Z", "2031-04-31T00:00:00Z", "2031-00-01T00:00:00Z", "2031-01-00T00:00:00Z"] {
+            assert_eq!(Timestamp::parse(text), None, "{text}");
+        }
+    }
+}
