@@ -222,20 +222,14 @@ pub(crate) fn check_tcb_status(report: &VerifiedReport, package: &Package, defau
     if got == TcbStatus::UpToDate {
         return Ok(());
     }
-    let listed = &package.accepted_tcb_statuses;
-    let accepted = match listed.is_empty() {
-        true => default.contains(&got.as_str()),
-        false => listed.iter().any(|status| status == got.as_str()),
-    };
-    if accepted {
+    let listed = package.accepted_tcb_statuses.iter().map(String::as_str);
+    let accepted: Vec<&str> = if listed.len() == 0 { default.to_vec() } else { listed.collect() };
+    if accepted.contains(&got.as_str()) {
         return Ok(());
     }
-    let mut expected = vec![TcbStatus::UpToDate.as_str().to_owned()];
-    match listed.is_empty() {
-        true => expected.extend(default.iter().map(|&status| status.to_owned())),
-        false => expected.extend(listed.iter().cloned()),
-    }
-    expected.dedup();
+    let up_to_date = TcbStatus::UpToDate.as_str();
+    let others = accepted.into_iter().filter(|&status| status != up_to_date);
+    let expected = std::iter::once(up_to_date).chain(others).map(str::to_owned).collect();
     Err(AdmitError::TcbStatus { expected, got })
 }
 

@@ -1,8 +1,8 @@
 //! What is kept between verifications changes their cost, not their result.
 
 use marblerun_attestation::{
-    CollateralFloor, ErrorClass, FloorError, PckCache, PckError, Quote, VerifyError, verify, verify_pck,
-    verify_with_pck,
+    CollateralFloor, CollateralItem, ErrorClass, FloorError, PckCache, PckError, Quote, VerifyError, verify,
+    verify_pck, verify_with_pck,
 };
 
 use crate::fixtures::at;
@@ -68,6 +68,20 @@ fn a_kept_pck_is_refused_after_it_expired() {
     assert_eq!(error.class(), ErrorClass::ExpiredCertificate);
     let error = cache.verify(&quote, &collateral, at(NOW - 40 * 24 * 60 * 60)).unwrap_err();
     assert_eq!(error.class(), ErrorClass::ExpiredCollateral, "a clock that is turned back");
+}
+
+#[test]
+fn kept_collateral_is_refused_after_it_expired_although_the_kept_pck_is_valid() {
+    let mut plan = Plan::default();
+    plan.pck_list.next_update = NOW + 10;
+    let made = World::new().make(&plan);
+    let (quote, collateral) = (Quote::parse(&made.quote).unwrap(), made.trusted());
+    let pck = verify_pck(&quote, &collateral, at(NOW)).unwrap();
+    verify_with_pck(&quote, &collateral, &pck, at(NOW + 9)).unwrap();
+    let error = verify_with_pck(&quote, &collateral, &pck, at(NOW + 10)).unwrap_err();
+    assert_eq!(error.class(), ErrorClass::ExpiredCollateral);
+    let error = collateral.check_time(at(NOW + 10)).unwrap_err();
+    assert_eq!(error.item(), CollateralItem::PckCrl);
 }
 
 #[test]
