@@ -46,6 +46,8 @@ struct Progress {
     traced: bool,
     /// Which file is `/dev/sgx`; known as soon as the root is in place.
     sgx: Option<FileId>,
+    /// How the layers of the root are put together.
+    layers: String,
     outcome: Option<Outcome>,
     /// Why this way of isolation does not work here.
     not_permitted: Option<String>,
@@ -81,8 +83,16 @@ impl Supervisor {
     }
 
     fn serve(&self, child: i32, socket: &OwnedFd, signals: &Signals, isolation: &'static str) -> io::Result<RunEnd> {
-        let mut progress =
-            Progress { child, isolation, listener: None, traced: false, sgx: None, outcome: None, not_permitted: None };
+        let mut progress = Progress {
+            child,
+            isolation,
+            listener: None,
+            traced: false,
+            sgx: None,
+            layers: String::new(),
+            outcome: None,
+            not_permitted: None,
+        };
         let mut open = true;
         loop {
             let from_child = open.then(|| socket.as_fd());
@@ -131,7 +141,7 @@ impl Supervisor {
         let outcome = match message {
             Message::Root { sgx, layers, notes } => {
                 progress.sgx = Some(sgx);
-                say(format_args!("mechanism: seccomp user notification; {}; {layers}", progress.isolation));
+                progress.layers = layers;
                 for note in notes {
                     say(format_args!("note: {note}"));
                 }
@@ -140,14 +150,13 @@ impl Supervisor {
             Message::Listener => {
                 let fd = fd.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
                 progress.listener = Some(Listener::new(fd)?);
+                say_mechanism("seccomp user notification", progress);
                 return Ok(());
             }
             Message::ListenerOccupied => match start_tracing(progress.child, socket) {
                 Ok(()) => {
                     progress.traced = true;
-                    say(format_args!(
-                        "mechanism: another seccomp listener watches this process tree, so calls are answered by ptrace"
-                    ));
+                    say_mechanism("ptrace, since another seccomp listener watches this process tree", progress);
                     return Ok(());
                 }
                 Err(error) => {
@@ -294,6 +303,10 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 /// Prints one line of the simulator's own on stderr. A closed stderr does not end a run.
 pub fn say(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "marble-sim: {line}");
+}
+
+fn say_mechanism(answers: &str, progress: &Progress) {
+    say(format_args!("mechanism: {answers}; {}; {}", progress.isolation, progress.layers));
 }
 
 /// Prints why no isolation works on this machine.

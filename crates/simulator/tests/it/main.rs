@@ -7,5 +7,6 @@ mod identity;
 mod isolation;
 mod lifetime;
 mod measurement;
+mod roots;
 mod start;
 mod strict;
