@@ -16,7 +16,7 @@ use crate::tls;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause: a Coordinator that comes back is noticed soon.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// A last call that starts just before the end still gets time for its answer.
+/// A last call that starts just before the end still gets so much time for its answer (but not more than the whole).
 const SHORTEST_CALL: Duration = Duration::from_secs(10);
 
 /// Time and chance; a trait so that tests need not wait.
@@ -149,9 +149,10 @@ fn retry<T>(
     let mut reported = Vec::new();
     let mut tries = 0;
     let mut longest = FIRST_PAUSE;
+    let shortest_call = if timeout.is_zero() { SHORTEST_CALL } else { SHORTEST_CALL.min(timeout) };
     loop {
         tries += 1;
-        let time_left = timeout.saturating_sub(pace.elapsed()).max(SHORTEST_CALL);
+        let time_left = timeout.saturating_sub(pace.elapsed()).max(shortest_call);
         let error = match one_try(time_left)? {
             Ok(answer) => return Ok(answer),
             Err(error) if !error.is_retryable() => return Err(ActivationError::Refused(error)),

@@ -22,7 +22,7 @@ pub const UUID_FILE: &str = "EDG_MARBLE_UUID_FILE";
 /// Directory for the default of [`UUID_FILE`] instead of the working directory.
 pub const CWD: &str = "EDG_CWD";
 /// How long an unreachable or busy Coordinator is tried again: `90s`, `5m`, `1h30m`, or a number of seconds. Default
-/// 5 minutes; `0` means one try.
+/// 5 minutes; `0` means one try, which may take 10 seconds.
 pub const ACTIVATION_TIMEOUT: &str = "EDG_MARBLE_ACTIVATION_TIMEOUT";
 /// `1` allows activation without evidence where none can be issued. A Coordinator outside simulation refuses it.
 pub const SIMULATION: &str = "EDG_MARBLE_SIMULATION";

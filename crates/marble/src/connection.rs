@@ -75,7 +75,7 @@ pub enum TryError {
     #[error(transparent)]
     Call(CallError),
     /// No answer within the time that was left.
-    #[error("no answer from {peer} within {} seconds", waited.as_secs())]
+    #[error("no answer from {peer} within {:.1} seconds", waited.as_secs_f64())]
     Deadline {
         /// The address.
         peer: SocketAddr,
@@ -288,6 +288,16 @@ mod tests {
         let text = error.to_string();
         assert!(candidates.iter().all(|candidate| text.contains(&candidate.to_string())), "{text}");
         assert!(text.starts_with("cannot connect to localhost:1 (") && error.is_retryable(), "{text}");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_is_followed_by_the_next() {
+        let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let live = listener.local_addr().unwrap();
+        let address = CoordinatorAddress { host: "localhost".into(), port: live.port() };
+        let (_, peer) = connect(&address, &[refusing, live], Duration::from_secs(5)).await.unwrap();
+        assert_eq!(peer, live);
     }
 
     #[test]

@@ -168,6 +168,16 @@ fn answers_that_are_no_activation_are_refused() {
 }
 
 #[test]
+fn a_coordinator_that_does_not_answer_is_given_up_without_another_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::start(&Identity::new(), vec![Answer::Never]);
+    let config = Config { activation_timeout: Duration::from_millis(300), ..config(coordinator.address, dir.path()) };
+    let error = activate(&config, &ImagePolicy::default(), &EchoIssuer).0.unwrap_err();
+    assert_eq!(error.to_string(), format!("no answer from {} within 0.3 seconds", coordinator.address));
+    assert_eq!(coordinator.calls().len(), 1);
+}
+
+#[test]
 fn parameters_above_the_default_limit_of_grpc_are_received_and_endless_ones_are_not() {
     let with_file = |mib: usize| {
         let files = [("/big".to_owned(), vec![7; mib << 20])].into_iter().collect();

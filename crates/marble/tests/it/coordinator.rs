@@ -38,6 +38,8 @@ pub(crate) enum Answer {
     Http(u16, &'static str),
     /// With a message that claims to be compressed.
     Compressed,
+    /// Never.
+    Never,
 }
 
 /// What a call brought.
@@ -178,6 +180,7 @@ async fn answer(
         Answer::Parameters(parameters) => message(0, &ActivationResp { parameters: Some(parameters) }.encode_to_vec()),
         Answer::Nothing => message(0, &[]),
         Answer::Compressed => message(1, &[]),
+        Answer::Never => std::future::pending().await,
         Answer::Status(code, text) => {
             let mut response = response(200, "application/grpc", Full::default().boxed_unsync());
             response.headers_mut().insert("grpc-status", code.into());

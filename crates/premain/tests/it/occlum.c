@@ -1,5 +1,6 @@
 /* Loaded into the premain by LD_PRELOAD, so that it sees Occlum: uname, /dev/sgx and its quote ioctls. The "quote" is
- * the report data followed by filler. Before the program is replaced, its status is written to $OCCLUM_STATUS. */
+ * the report data followed by filler. Before the program is replaced, its status is written to $OCCLUM_STATUS and its
+ * writable memory to $OCCLUM_STATUS.memory. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 static char status_path[4096];
 
@@ -54,6 +56,25 @@ int ioctl(int fd, unsigned long number, ...) {
     return next(fd, number, argument);
 }
 
+static void dump_memory(void) {
+    char path[sizeof status_path + 8], line[512], block[4096];
+    snprintf(path, sizeof path, "%s.memory", status_path);
+    FILE *maps = fopen("/proc/self/maps", "r");
+    int memory = open("/proc/self/mem", O_RDONLY), to = open(path, O_WRONLY | O_CREAT, 0600);
+    unsigned long from, end;
+    char mode[5];
+    while (maps && fgets(line, sizeof line, maps)) {
+        if (sscanf(line, "%lx-%lx %4s", &from, &end, mode) != 3 || mode[1] != 'w') continue;
+        for (; from < end; from += sizeof block) {
+            ssize_t length = pread(memory, block, sizeof block, (off_t)from);
+            if (length > 0 && write(to, block, (size_t)length) != length) abort();
+        }
+    }
+    close(memory);
+    close(to);
+    if (maps) fclose(maps);
+}
+
 int execvp(const char *file, char *const argv[]) {
     int (*next)(const char *, char *const[]) = dlsym(RTLD_NEXT, "execvp");
     FILE *from = status_path[0] ? fopen("/proc/self/status", "r") : NULL;
@@ -61,5 +82,6 @@ int execvp(const char *file, char *const argv[]) {
     for (int c; to && (c = fgetc(from)) != EOF;) fputc(c, to);
     if (to) fclose(to);
     if (from) fclose(from);
+    if (status_path[0]) dump_memory();
     return next(file, argv);
 }

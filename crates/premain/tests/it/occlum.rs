@@ -131,6 +131,22 @@ fn at_execve_there_is_one_thread_and_the_application_inherits_no_descriptor() {
 }
 
 #[test]
+fn what_the_application_does_not_get_is_wiped_before_execve() {
+    // Spelt so that the test's own parts do not occur in the memory of the premain by other ways.
+    let (file, variable) = ("content-of-a-file-".repeat(8), "value-of-a-variable-".repeat(8));
+    let mut parameters = shell("true");
+    parameters.files.insert("key".into(), file.clone().into_bytes());
+    parameters.env.insert("TOKEN".into(), variable.clone().into_bytes());
+    let run = run(parameters);
+    assert!(run.output.status.success(), "{}", run.stderr());
+    let memory = std::fs::read(run.directory.path().join("status.memory")).unwrap();
+    let holds = |text: &str| memory.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(holds(&variable), "what execve reads must be in memory, or this test looks in the wrong place");
+    assert!(!holds(&file), "the content of a file is still in memory");
+    assert!(!holds(&file[..36]), "a part of the content of a file is still in memory");
+}
+
+#[test]
 fn the_address_space_stays_small() {
     let run = run(shell("true"));
     let (_, limit) = premain();
