@@ -10,7 +10,7 @@ pub const MAX_NODES: usize = 200_000;
 /// Deepest nesting of blocks, `else if` chains and parentheses; bounds the native stack of parsing and dropping.
 pub const MAX_PARSE_DEPTH: usize = 200;
 /// Most variables that may be visible at once; looking one up is linear.
-pub const MAX_VARIABLES: usize = 1024;
+pub const MAX_VARIABLES: usize = 512;
 /// Deepest nesting of template calls, blocks and pipelines during execution; bounds the native stack.
 pub const MAX_EXEC_DEPTH: usize = 400;
 /// Largest width or precision that `printf` accepts.

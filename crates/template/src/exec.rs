@@ -149,14 +149,12 @@ impl<'a> Executor<'a, '_> {
     fn range(&mut self, dot: &Value, branch: &'a Branch) -> Fallible<Flow> {
         let value = self.pipeline(dot, &branch.pipeline)?;
         let mut ran = false;
-        let mut flow = Flow::Next;
         match &value {
             Value::Int(count, int_type) => {
                 self.one_variable(branch, &value)?;
                 for i in 0..*count {
                     ran = true;
-                    flow = self.round(branch, Value::Nil, Value::Int(i, *int_type))?;
-                    if flow == Flow::Break {
+                    if self.round(branch, Value::Nil, Value::Int(i, *int_type))? == Flow::Break {
                         break;
                     }
                 }
@@ -165,8 +163,7 @@ impl<'a> Executor<'a, '_> {
                 self.one_variable(branch, &value)?;
                 for i in 0..*count {
                     ran = true;
-                    flow = self.round(branch, Value::Nil, Value::Uint(i, *uint_type))?;
-                    if flow == Flow::Break {
+                    if self.round(branch, Value::Nil, Value::Uint(i, *uint_type))? == Flow::Break {
                         break;
                     }
                 }
@@ -175,8 +172,7 @@ impl<'a> Executor<'a, '_> {
                 for (i, byte) in bytes.as_slice().iter().enumerate() {
                     ran = true;
                     let element = Value::Uint(u64::from(*byte), UintType::Uint8);
-                    flow = self.round(branch, Value::length(i)?, element)?;
-                    if flow == Flow::Break {
+                    if self.round(branch, Value::length(i)?, element)? == Flow::Break {
                         break;
                     }
                 }
@@ -184,8 +180,7 @@ impl<'a> Executor<'a, '_> {
             Value::List(list) => {
                 for (i, element) in list.as_slice().iter().enumerate() {
                     ran = true;
-                    flow = self.round(branch, Value::length(i)?, element.clone())?;
-                    if flow == Flow::Break {
+                    if self.round(branch, Value::length(i)?, element.clone())? == Flow::Break {
                         break;
                     }
                 }
@@ -195,8 +190,7 @@ impl<'a> Executor<'a, '_> {
                 for key in map.keys() {
                     let Some(element) = map.get(&key) else { continue };
                     ran = true;
-                    flow = self.round(branch, Value::string_from(key.into_bytes()), element)?;
-                    if flow == Flow::Break {
+                    if self.round(branch, Value::string_from(key.into_bytes()), element)? == Flow::Break {
                         break;
                     }
                 }
@@ -204,7 +198,6 @@ impl<'a> Executor<'a, '_> {
             Value::Nil => {}
             other => return Err(Box::new(ErrorKind::RangeType { got: other.type_name().to_owned() })),
         }
-        let _ = flow;
         if !ran && let Some(otherwise) = &branch.otherwise {
             // `break` in the else branch leaves the loop around this one, but `range` swallows only its own.
             return match self.body(dot, otherwise)? {
@@ -246,6 +239,12 @@ impl<'a> Executor<'a, '_> {
         Ok(flow)
     }
 
+    /// Looking a variable up is linear.
+    fn charge_lookup(&mut self) -> Fallible<()> {
+        let visible = self.variables.len() - self.frame;
+        Ok(self.budget.charge_steps(visible as u64 / 16)?)
+    }
+
     fn set_newest(&mut self, from_end: usize, value: Value) {
         let slot = self.variables.len().checked_sub(from_end);
         if let Some((_, old)) = slot.and_then(|slot| self.variables.get_mut(slot)) {
@@ -254,6 +253,7 @@ impl<'a> Executor<'a, '_> {
     }
 
     fn assign(&mut self, name: &str, value: Value) -> Fallible<()> {
+        self.charge_lookup()?;
         match self.variables[self.frame..].iter_mut().rev().find(|(known, _)| *known == name) {
             Some((_, old)) => {
                 *old = value;
@@ -263,7 +263,8 @@ impl<'a> Executor<'a, '_> {
         }
     }
 
-    fn variable(&self, name: &str) -> Fallible<Value> {
+    fn variable(&mut self, name: &str) -> Fallible<Value> {
+        self.charge_lookup()?;
         self.variables[self.frame..]
             .iter()
             .rev()

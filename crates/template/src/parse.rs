@@ -1,5 +1,6 @@
 //! Tokens to a tree.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::budget::{MAX_NODES, MAX_PARSE_DEPTH, MAX_SOURCE_BYTES, MAX_VARIABLES};
@@ -32,6 +33,7 @@ pub(crate) fn parse(source: &[u8], functions: &[Function]) -> Result<Parsed, Err
         depth: 0,
         nodes: 0,
         definitions: Definitions::new(),
+        filled: BTreeSet::new(),
     };
     match parser.main() {
         Ok(main) => Ok(Parsed { main: Arc::new(main), definitions: parser.definitions, nodes: parser.nodes }),
@@ -54,6 +56,8 @@ struct Parser<'a> {
     depth: usize,
     nodes: usize,
     definitions: Definitions,
+    /// Names of the templates whose body is more than white space.
+    filled: BTreeSet<Vec<u8>>,
 }
 
 /// How a list of nodes ended.
@@ -196,13 +200,15 @@ impl<'a> Parser<'a> {
     }
 
     fn add_definition(&mut self, name: Vec<u8>, body: Body) -> Fallible<()> {
-        if let Some(existing) = self.definitions.get(&name)
-            && !is_blank(existing, self.source)
-        {
-            if is_blank(&body, self.source) {
+        let blank = is_blank(&body, self.source);
+        if self.filled.contains(&name) {
+            if blank {
                 return Ok(());
             }
             return Err(ErrorKind::Redefinition { name: String::from_utf8_lossy(&name).into_owned() });
+        }
+        if !blank {
+            self.filled.insert(name.clone());
         }
         self.definitions.insert(name, Arc::new(body));
         Ok(())

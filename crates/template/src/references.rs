@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::budget::MAX_EXEC_DEPTH;
 use crate::template::Template;
 use crate::tree::{Body, Branch, Command, Node, Operand, OperandKind, Pipeline};
 use crate::value::Value;
@@ -16,8 +17,8 @@ pub type References = BTreeSet<Vec<String>>;
 const MAX_PATH: usize = 8;
 /// Visits per node before the analysis gives up and answers "everything".
 const VISITS_PER_NODE: usize = 16;
-/// Deepest nesting of called templates that is followed before the analysis gives up.
-const MAX_CALLS: usize = 32;
+/// Deepest nesting of blocks, pipelines and called templates that is followed before the analysis gives up.
+const MAX_DEPTH: usize = MAX_EXEC_DEPTH;
 
 /// `Some` is a path from the data, `None` a value that was made of parts already recorded.
 type Origin = Option<Vec<String>>;
@@ -29,7 +30,7 @@ pub(crate) fn find(template: &Template) -> References {
         called: BTreeSet::new(),
         variables: vec![("$", Some(Vec::new()))],
         visits_left: template.nodes.saturating_mul(VISITS_PER_NODE).saturating_add(64),
-        calls: 0,
+        depth: 0,
         gave_up: false,
     };
     finder.body(&Some(Vec::new()), &template.main);
@@ -46,7 +47,7 @@ struct Finder<'a> {
     called: BTreeSet<(&'a [u8], Origin)>,
     variables: Vec<(&'a str, Origin)>,
     visits_left: usize,
-    calls: usize,
+    depth: usize,
     gave_up: bool,
 }
 
@@ -65,6 +66,21 @@ impl<'a> Finder<'a> {
     }
 
     fn body(&mut self, dot: &Origin, body: &'a Body) {
+        if !self.enter() {
+            return;
+        }
+        self.nodes(dot, body);
+        self.depth -= 1;
+    }
+
+    /// One level deeper; false once it is too deep.
+    fn enter(&mut self) -> bool {
+        self.gave_up |= self.depth >= MAX_DEPTH;
+        self.depth += usize::from(!self.gave_up);
+        !self.gave_up
+    }
+
+    fn nodes(&mut self, dot: &Origin, body: &'a Body) {
         for node in body {
             self.visit();
             if self.gave_up {
@@ -122,18 +138,21 @@ impl<'a> Finder<'a> {
         if !self.called.insert((name, argument.clone())) {
             return;
         }
-        if self.calls == MAX_CALLS {
-            self.gave_up = true;
-            return;
-        }
-        self.calls += 1;
         let outer = std::mem::replace(&mut self.variables, vec![("$", argument.clone())]);
         self.body(&argument, body);
         self.variables = outer;
-        self.calls -= 1;
     }
 
     fn pipeline(&mut self, dot: &Origin, pipeline: &'a Pipeline) -> Origin {
+        if !self.enter() {
+            return None;
+        }
+        let value = self.stages(dot, pipeline);
+        self.depth -= 1;
+        value
+    }
+
+    fn stages(&mut self, dot: &Origin, pipeline: &'a Pipeline) -> Origin {
         let mut value = None;
         for (stage, command) in pipeline.commands.iter().enumerate() {
             if stage > 0 {

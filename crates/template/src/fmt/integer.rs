@@ -110,6 +110,7 @@ impl Printer<'_> {
             'd' | 's' | 'v' => 10,
             'x' | 'X' => 16,
             _ => {
+                self.charge_digits(number)?;
                 let decimal = decimal(number)?;
                 return self.write(format!("%!{verb}(big.Int={decimal})").as_bytes());
             }
@@ -118,6 +119,7 @@ impl Printer<'_> {
         let Some(magnitude) = &number.magnitude else {
             return self.write(b"<nil>");
         };
+        self.charge_digits(number)?;
         let mut digits = big_digits(magnitude, base)?;
         if verb == 'X' {
             digits.make_ascii_uppercase();
@@ -159,6 +161,14 @@ impl Printer<'_> {
         self.fill(b'0', zeros)?;
         self.write(digits.as_bytes())?;
         self.fill(b' ', right)
+    }
+}
+
+impl Printer<'_> {
+    /// Repeated division is quadratic in the length.
+    fn charge_digits(&mut self, number: &BigInt) -> Fallible {
+        let length = number.magnitude.as_ref().map_or(0, Vec::len);
+        Ok(self.budget.charge_scan(length.saturating_mul(length).saturating_mul(8))?)
     }
 }
 

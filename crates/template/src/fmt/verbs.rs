@@ -146,9 +146,9 @@ impl Printer<'_> {
             'X' => self.hex(text, UPPER),
             'q' => {
                 let text = self.truncated(text);
-                // Charged before it is made: an escaped byte takes at most ten.
                 self.budget.charge_scan(text.len())?;
                 let quoted = if self.flags.sharp && quote::can_backquote(text) {
+                    self.budget.charge_value(text.len() + 2)?;
                     Zeroizing::new([b"`", text, b"`"].concat())
                 } else {
                     self.budget.charge_value(quote::quoted_len(text, self.flags.plus))?;
