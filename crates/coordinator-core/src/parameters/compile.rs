@@ -246,7 +246,10 @@ impl CompiledParameters {
         let mut budget = Budget::new(RENDER_LIMITS);
         let (files, mut env) = self.expand(&data_set(data).into_value(), &mut budget)?;
         if let Some(ttls) = &self.ttls {
-            put(&mut env, ENV_TTLS_CONFIG, ttls.render(data), &mut budget)?;
+            let value = ttls
+                .render(data, &mut budget)
+                .map_err(|limit| RenderError::Limit { place: Place::Env(ENV_TTLS_CONFIG.to_owned()), limit })?;
+            env.insert(ENV_TTLS_CONFIG.to_owned(), value);
         }
         let certificate = |der: &[u8]| SecretBytes::new(pem::encode("CERTIFICATE", der).into_bytes());
         let chain =

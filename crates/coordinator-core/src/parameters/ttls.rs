@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use marblerun_json::{Encode, ObjectEncoder, encode};
+use marblerun_json::{Encode, ObjectEncoder};
 use marblerun_manifest::{Manifest, Marble};
 use marblerun_pki::pem;
 use marblerun_secret::SecretBytes;
+use marblerun_template::{Budget, Limit};
 use zeroize::Zeroize;
 
 use super::compile::{CompileError, MarbleData};
@@ -56,7 +57,11 @@ impl TtlsConfig {
     }
 
     /// The value of [`ENV_TTLS_CONFIG`]: compact JSON with sorted keys.
-    pub(super) fn render(&self, data: &MarbleData<'_>) -> SecretBytes {
+    ///
+    /// # Errors
+    ///
+    /// The budget's limit, charged before the text is made.
+    pub(super) fn render(&self, data: &MarbleData<'_>, budget: &mut Budget) -> Result<SecretBytes, Limit> {
         let own = Pair {
             certificate: pem::encode("CERTIFICATE", data.certificate),
             key: pem::encode("PRIVATE KEY", data.private_key.expose()),
@@ -72,8 +77,21 @@ impl TtlsConfig {
                 Pair { certificate: pem::encode("CERTIFICATE", certificate), key: pem::encode("PRIVATE KEY", key) };
             pairs.insert(name, pair);
         }
-        let text = encode(&Document { config: self, root: &root, own: &own, pairs: &pairs });
-        SecretBytes::new(text.into_bytes())
+        let endpoints = self
+            .incoming
+            .iter()
+            .map(|(key, incoming)| (key, incoming.secret.as_deref().and_then(|name| pairs.get(name)).unwrap_or(&own)))
+            .chain(self.outgoing.keys().map(|key| (key, &own)));
+        // At most every byte of a key name becomes an escape of six, every newline of PEM one of two.
+        let bound = endpoints.fold(64_usize, |sum, (key, pair)| {
+            let text = root.len() + pair.certificate.len() + pair.key.len();
+            sum.saturating_add(64 + 6 * key.len() + 2 * text)
+        });
+        budget.charge_output(bound)?;
+        // A string that grows would leave copies of the keys behind.
+        let mut text = String::with_capacity(bound);
+        Document { config: self, root: &root, own: &own, pairs: &pairs }.encode(&mut text);
+        Ok(SecretBytes::new(text.into_bytes()))
     }
 }
 
