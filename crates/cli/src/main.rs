@@ -1,3 +1,58 @@
-//! The marblerun command line.
+//! `marblerun`: the command line for DevOps engineers.
+//!
+//! `main` parses, [`commands::run`] does, and one error is printed. Each command has its file in `commands/`.
 
-fn main() {}
+mod args;
+mod cache;
+mod commands;
+mod exit;
+mod failure;
+mod files;
+mod findings;
+mod manifest_file;
+mod output;
+mod trust;
+mod yaml;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::Arguments;
+use crate::exit::ExitStatus;
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error).into(),
+    };
+    let mut output = Output::new(arguments.format());
+    let outcome = commands::run(&arguments, &mut output);
+    match outcome {
+        Ok(status) => status.into(),
+        Err(failure) if failure.is_broken_pipe() => ExitStatus::Success.into(),
+        Err(failure) => {
+            output::print_error(&failure.to_string(), failure.hint().as_deref(), std::io::stderr().is_terminal());
+            failure.exit_status().into()
+        }
+    }
+}
+
+/// Prints help and version as they are, and a usage error in the form of every other error.
+fn usage(error: &clap::Error) -> ExitStatus {
+    use clap::error::ErrorKind;
+    let shows_help = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    let text = error.render().to_string();
+    if shows_help {
+        output::print_help(&text);
+        return ExitStatus::Success;
+    }
+    let (message, rest) = args::split_usage_error(&text);
+    output::print_error(&message, Some(&rest), std::io::stderr().is_terminal());
+    ExitStatus::Failure
+}

@@ -1,0 +1,31 @@
+//! Exit codes.
+
+use std::process::ExitCode;
+
+/// With which code the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExitStatus {
+    /// 0: done.
+    Success,
+    /// 1: not done; the error is on stderr.
+    Failure,
+    /// 2: only `manifest check`: the manifest has errors, or warnings that were not allowed.
+    Findings,
+}
+
+impl ExitStatus {
+    /// The number.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failure => 1,
+            Self::Findings => 2,
+        }
+    }
+}
+
+impl From<ExitStatus> for ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        Self::from(status.code())
+    }
+}

@@ -1,0 +1,79 @@
+//! What goes to stdout and stderr.
+
+use std::io::{self, Write};
+
+use serde_json::Value;
+
+/// Form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// One JSON document on stdout; everything else on stderr.
+    Json,
+}
+
+/// Where a command writes.
+#[derive(Debug)]
+pub(crate) struct Output {
+    format: Format,
+}
+
+impl Output {
+    pub(crate) fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// A line of progress, or a warning, that MarbleRun v1.9.1 prints on stdout as well; on stderr beside JSON.
+    pub(crate) fn note(&mut self, line: &str) -> io::Result<()> {
+        match self.format {
+            Format::Text => writeln!(io::stdout(), "{line}"),
+            Format::Json => writeln!(io::stderr(), "{line}"),
+        }
+    }
+
+    /// A warning where stdout holds the result and nothing else.
+    pub(crate) fn warn(&mut self, line: &str) -> io::Result<()> {
+        writeln!(io::stderr(), "Warning: {line}")
+    }
+
+    /// A line of the result, for people.
+    pub(crate) fn line(&mut self, line: &str) -> io::Result<()> {
+        writeln!(io::stdout(), "{line}")
+    }
+
+    /// Bytes of the result as they are, followed by a line end.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        stdout.write_all(b"\n")?;
+        stdout.flush()
+    }
+
+    /// The result as JSON.
+    pub(crate) fn json(&mut self, value: &Value) -> io::Result<()> {
+        writeln!(io::stdout(), "{value:#}")
+    }
+}
+
+/// One error: a line that begins with `Error:`, then what to do. Colour only on a terminal and if nobody forbids it.
+pub(crate) fn print_error(message: &str, hint: Option<&str>, is_terminal: bool) {
+    let has_colour = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let (red, off) = if has_colour { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    let one_line = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let mut text = format!("{red}Error:{off} {one_line}\n");
+    if let Some(hint) = hint.filter(|hint| !hint.is_empty()) {
+        text.push_str(&format!("Hint: {hint}\n"));
+    }
+    // Nothing is left to tell it to.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Help goes to stdout.
+pub(crate) fn print_help(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
