@@ -45,6 +45,8 @@ pub enum Message {
         errno: i32,
         /// The error's text.
         reason: String,
+        /// True for what needs privileges over namespaces: another way of isolation may work.
+        privileged: bool,
     },
     /// The program could not be executed.
     NotExecuted {
@@ -80,11 +82,19 @@ pub struct Program {
     pub stack_bytes: u64,
 }
 
-/// A failed step and its error.
-type StepError = (String, io::Error);
+/// A failed step.
+struct StepError {
+    step: String,
+    error: io::Error,
+    privileged: bool,
+}
 
 fn step(name: &str) -> impl FnOnce(io::Error) -> StepError {
-    move |error| (name.to_owned(), error)
+    move |error| StepError { step: name.to_owned(), error, privileged: false }
+}
+
+fn privileged_step(name: &str) -> impl FnOnce(io::Error) -> StepError {
+    move |error| StepError { step: name.to_owned(), error, privileged: true }
 }
 
 /// Sends a message. The supervisor's death is not an error here: the kernel ends this process with it.
@@ -94,9 +104,10 @@ fn tell(socket: BorrowedFd<'_>, message: &Message, listener: Option<BorrowedFd<'
     }
 }
 
-fn tell_failure(socket: BorrowedFd<'_>, (step, error): StepError) {
+fn tell_failure(socket: BorrowedFd<'_>, failure: StepError) {
+    let StepError { step, error, privileged } = failure;
     let errno = error.raw_os_error().unwrap_or(0);
-    tell(socket, &Message::Failed { step, errno, reason: error.to_string() }, None);
+    tell(socket, &Message::Failed { step, errno, reason: error.to_string(), privileged }, None);
 }
 
 /// Runs as the first process of the namespaces until the program has ended. Never returns.
@@ -114,13 +125,18 @@ fn start(program: &Program, socket: BorrowedFd<'_>) -> Result<i32, StepError> {
     // No signal of the host's terminal reaches an enclave.
     process::new_session().map_err(step("start a session"))?;
     if program.isolation.has_user_namespace() {
-        process::map_root_user(program.user.0, program.user.1).map_err(step("map the user of the namespace"))?;
+        process::map_root_user(program.user.0, program.user.1)
+            .map_err(privileged_step("map the user of the namespace"))?;
     }
     let entered = match program.isolation {
         Isolation::ChangedRoot => root_fs::enter_copy(&program.root),
         Isolation::Namespaces | Isolation::UserNamespace => root_fs::enter(&program.root),
     };
-    let root = entered.map_err(|error| (format!("{} {}", error.step, error.path.display()), error.source))?;
+    let root = entered.map_err(|error| StepError {
+        step: error.to_string(),
+        privileged: error.mounting,
+        error: error.source,
+    })?;
     tell(socket, &Message::Root { sgx: root.sgx, layers: root.layers.to_owned(), notes: root.notes }, None);
     match process::fork(Namespaces::default()).map_err(step("start the program's process"))? {
         Fork::Parent(pid) => Ok(pid),
@@ -140,7 +156,7 @@ fn reap(program: i32, socket: BorrowedFd<'_>) {
                 return tell(socket, &message, None);
             }
             Ok(_) => {}
-            Err(error) => return tell_failure(socket, ("wait for the program".to_owned(), error)),
+            Err(error) => return tell_failure(socket, step("wait for the program")(error)),
         }
     }
 }
@@ -188,7 +204,7 @@ fn become_program(program: &Program, socket: BorrowedFd<'_>) -> ! {
         Ok(listener) => tell(socket, &Message::Listener, Some(listener.as_fd())),
         Err(ListenError::Occupied) => install_under_tracer(program, socket),
         Err(ListenError::Refused(error)) => {
-            tell_failure(socket, ("install the system call filter".to_owned(), error));
+            tell_failure(socket, step("install the system call filter")(error));
             process::exit_now(0)
         }
     }

@@ -106,13 +106,19 @@ pub struct RootError {
     pub step: &'static str,
     /// With what.
     pub path: PathBuf,
+    /// True for what needs privileges over the mount namespace.
+    pub mounting: bool,
     /// Why it failed.
     #[source]
     pub source: io::Error,
 }
 
 fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RootError {
-    move |source| RootError { step, path: path.to_owned(), source }
+    move |source| RootError { step, path: path.to_owned(), mounting: false, source }
+}
+
+fn not_mounted(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RootError {
+    move |source| RootError { step, path: path.to_owned(), mounting: true, source }
 }
 
 /// A root that is in place.
@@ -151,24 +157,30 @@ impl FileId {
 /// # Errors
 /// [`RootError`] naming the step; the process is of no use after that.
 pub fn enter(plan: &RootPlan) -> Result<Root, RootError> {
-    mount::make_all_private().map_err(failed("make the mounts private in", Path::new("/")))?;
+    mount::make_all_private().map_err(not_mounted("make the mounts private in", Path::new("/")))?;
     let mut notes = Vec::new();
     let (root, layers) = mount_layers(plan, &mut notes)?;
 
     let proc = directory_in(&root, "/proc")?;
-    mount::proc(&proc).map_err(failed("mount the process file system on", &proc))?;
+    mount::proc(&proc).map_err(not_mounted("mount the process file system on", &proc))?;
     let sgx = make_devices(&root)?;
     for target in &plan.memory_mounts {
         let target = directory_in(&root, target)?;
-        mount::tmpfs(&target, "mode=1777").map_err(failed("mount a memory file system on", &target))?;
+        mount::tmpfs(&target, "mode=1777").map_err(not_mounted("mount a memory file system on", &target))?;
     }
     for (target, source) in &plan.host_mounts {
         let target = directory_in(&root, target)?;
         fs::metadata(source).map_err(failed("hostfs: find the source", source))?;
-        mount::bind(source, &target).map_err(failed("hostfs: mount", source))?;
+        mount::bind(source, &target).map_err(not_mounted("hostfs: mount", source))?;
     }
-    finish(&root)?;
-    mount::enter_root(&root).map_err(failed("enter the root", &root))?;
+    match finish(&root) {
+        // Files of another user cannot be replaced from a user namespace.
+        Err(error) if plan.in_user_namespace && !error.mounting => {
+            notes.push(format!("the host's files are not in the image's /etc: cannot {error}: {}", error.source));
+        }
+        other => other?,
+    }
+    mount::enter_root(&root).map_err(not_mounted("enter the root", &root))?;
     Ok(Root { sgx, notes, layers })
 }
 
@@ -193,9 +205,10 @@ pub fn enter_copy(plan: &RootPlan) -> Result<Root, RootError> {
         let path = dev.join(name);
         match mount::character_device(&path, 0o666, 1, minor) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(failed("create device", &path)(error));
+                return Err(not_mounted("create device", &path)(error));
             }
-            _ => {}
+            // The mode of creation is cut by the umask.
+            _ => fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).map_err(failed("create", &path))?,
         }
     }
     directory_in(&root, "/dev/shm")?;
@@ -204,7 +217,7 @@ pub fn enter_copy(plan: &RootPlan) -> Result<Root, RootError> {
     }
     let sgx = make_sgx(&dev)?;
     finish(&root)?;
-    marblerun_linux::process::change_root(&root).map_err(failed("change the root to", &root))?;
+    marblerun_linux::process::change_root(&root).map_err(not_mounted("change the root to", &root))?;
     let notes = vec!["without mounts /proc is empty and memory file systems are on disk".to_owned()];
     Ok(Root { sgx, notes, layers: "copy of the image in run/" })
 }
@@ -218,7 +231,7 @@ fn mount_layers(plan: &RootPlan, notes: &mut Vec<String>) -> Result<(PathBuf, &'
     let on_disk = if plan.temporary { None } else { Some((open(&plan.upper())?, open(&plan.work())?)) };
 
     let stage = &plan.run;
-    mount::tmpfs(stage, "mode=755").map_err(failed("mount a memory file system on", stage))?;
+    mount::tmpfs(stage, "mode=755").map_err(not_mounted("mount a memory file system on", stage))?;
     let root = stage.join("root");
     for name in ["root", "upper", "work"] {
         make_directory(&stage.join(name), 0o755)?;
@@ -256,19 +269,18 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), RootError> {
         let entry = entry.map_err(failed("read", from))?;
         let (from, to) = (entry.path(), to.join(entry.file_name()));
         let metadata = fs::symlink_metadata(&from).map_err(failed("read", &from))?;
+        // What a program of an earlier start left in a copy must not lead the writing elsewhere.
+        let same = |there: fs::Metadata| there.file_type() == metadata.file_type() && !there.is_symlink();
+        if fs::symlink_metadata(&to).is_ok_and(|there| !same(there)) {
+            let removed = fs::remove_file(&to).or_else(|_| fs::remove_dir_all(&to));
+            removed.map_err(failed("replace", &to))?;
+        }
         if metadata.is_dir() {
-            match fs::create_dir(&to) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed("create", &to)(error)),
-                _ => {}
-            }
+            make_directory(&to, 0o755)?;
             copy_tree(&from, &to)?;
             fs::set_permissions(&to, metadata.permissions()).map_err(failed("create", &to))?;
         } else if metadata.is_symlink() {
             let target = fs::read_link(&from).map_err(failed("read", &from))?;
-            // A copy that is used again has the link of the last start.
-            if fs::symlink_metadata(&to).is_ok_and(|metadata| !metadata.is_dir()) {
-                fs::remove_file(&to).map_err(failed("replace", &to))?;
-            }
             symlink(target, &to).map_err(failed("create", &to))?;
         } else if metadata.is_file() {
             fs::copy(&from, &to).map_err(failed("copy", &from))?;
@@ -280,15 +292,15 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), RootError> {
 /// Makes `/dev` as Occlum has it and returns the identity of `/dev/sgx`.
 fn make_devices(root: &Path) -> Result<FileId, RootError> {
     let dev = directory_in(root, "/dev")?;
-    mount::tmpfs(&dev, "mode=755").map_err(failed("mount a memory file system on", &dev))?;
+    mount::tmpfs(&dev, "mode=755").map_err(not_mounted("mount a memory file system on", &dev))?;
     for (name, on_host) in DEVICES {
         let (target, source) = (dev.join(name), Path::new("/dev").join(on_host));
         File::create(&target).map_err(failed("create", &target))?;
-        mount::bind(&source, &target).map_err(failed("mount device", &source))?;
+        mount::bind(&source, &target).map_err(not_mounted("mount device", &source))?;
     }
     let shared = dev.join("shm");
     make_directory(&shared, 0o1777)?;
-    mount::tmpfs(&shared, "mode=1777").map_err(failed("mount a memory file system on", &shared))?;
+    mount::tmpfs(&shared, "mode=1777").map_err(not_mounted("mount a memory file system on", &shared))?;
     let fd = dev.join("fd");
     symlink("/proc/self/fd", &fd).map_err(failed("create", &fd))?;
     make_sgx(&dev)
@@ -297,7 +309,11 @@ fn make_devices(root: &Path) -> Result<FileId, RootError> {
 /// An ordinary file stands for the device, so that `stat`, `access` and listings work without help.
 fn make_sgx(dev: &Path) -> Result<FileId, RootError> {
     let sgx = dev.join("sgx");
-    File::create(&sgx).map_err(failed("create", &sgx))?;
+    // Never an old one: that could be a link.
+    match fs::remove_file(&sgx) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("replace", &sgx)(error)),
+        _ => File::create_new(&sgx).map_err(failed("create", &sgx))?,
+    };
     // Not by the mode of creation, which the umask cuts.
     fs::set_permissions(&sgx, fs::Permissions::from_mode(0o666)).map_err(failed("create", &sgx))?;
     FileId::of(&sgx).map_err(failed("look at", &sgx))
@@ -353,6 +369,26 @@ mod tests {
         let error = directory_in(root.path(), "/etc").unwrap_err();
         assert_eq!(error.source.kind(), io::ErrorKind::NotADirectory);
         assert!(finish(root.path()).is_err());
+    }
+
+    #[test]
+    fn a_copy_over_an_old_one_follows_no_link_of_it() {
+        let (image, old, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir());
+        let outside = outside.unwrap();
+        fs::write(image.path().join("file"), "image").unwrap();
+        fs::create_dir(image.path().join("dir")).unwrap();
+        fs::write(image.path().join("dir/file"), "image").unwrap();
+        symlink("file", image.path().join("link")).unwrap();
+        fs::write(outside.path().join("file"), "outside").unwrap();
+        symlink(outside.path().join("file"), old.path().join("file")).unwrap();
+        symlink(outside.path(), old.path().join("dir")).unwrap();
+        fs::create_dir(old.path().join("link")).unwrap();
+        for _ in 0..2 {
+            copy_tree(image.path(), old.path()).unwrap();
+        }
+        assert_eq!(fs::read(outside.path().join("file")).unwrap(), b"outside");
+        assert_eq!(fs::read(old.path().join("dir/file")).unwrap(), b"image");
+        assert_eq!(fs::read_link(old.path().join("link")).unwrap(), Path::new("file"));
     }
 
     #[test]

@@ -176,9 +176,9 @@ impl Supervisor {
                 ));
                 Outcome::Failed(Failure::OtherListener)
             }
-            Message::Failed { step, errno, reason } => {
+            Message::Failed { step, errno, reason, privileged } => {
                 let text = format!("cannot {step}: {reason}");
-                if progress.sgx.is_none() && [EPERM, EACCES].contains(&errno) {
+                if privileged && [EPERM, EACCES].contains(&errno) {
                     progress.not_permitted = Some(text);
                     return Ok(());
                 }

@@ -147,12 +147,17 @@ impl Fixture {
     /// Hands everything to an ordinary user, who runs `marble-sim` from now on.
     pub(crate) fn for_ordinary_user(mut self) -> Self {
         if is_root() {
-            let mut command = Command::new("chown");
-            command.args(["-R", &format!("{NOBODY}:{NOBODY}")]).arg(self.directory.path());
-            build(command, "chown", "install coreutils");
+            self.chown(NOBODY, "");
         }
         self.user = User::Ordinary;
         self
+    }
+
+    /// Gives a file or directory with all below it to a user. Only for root.
+    pub(crate) fn chown(&self, user: u32, path: &str) {
+        let mut command = Command::new("chown");
+        command.args(["-R", &format!("{user}:{user}")]).arg(self.path(path));
+        build(command, "chown", "install coreutils");
     }
 
     /// Runs `marble-sim` through another program.

@@ -13,6 +13,20 @@ fn an_ordinary_user_runs_programs_in_user_namespaces() {
 }
 
 #[test]
+fn an_ordinary_user_runs_an_image_that_belongs_to_another_user() {
+    let fixture = Fixture::new();
+    std::fs::create_dir(fixture.path("instance/image/etc")).unwrap();
+    let fixture = fixture.for_ordinary_user();
+    if is_root() {
+        fixture.chown(0, "instance/image");
+    }
+    let finished = fixture.run(&[], &["/bin/probe", "hello"]);
+    finished.expect(0, "hello");
+    let noted = finished.stderr.contains("note: the host's files are not in the image's /etc");
+    assert_eq!(noted, is_root(), "{finished:#?}");
+}
+
+#[test]
 fn an_ordinary_user_without_namespaces_reads_what_to_do() {
     let deny = program("deny_namespaces");
     let fixture = Fixture::new().for_ordinary_user().through(&[&deny]);
