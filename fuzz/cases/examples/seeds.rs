@@ -64,6 +64,21 @@ fn seeds(target: &str, testdata: &Path, samples: &Path) -> Result<Seeds> {
         "certificate_template" => json_oracle(testdata, &["cert-template"], 3),
         "collateral" => collateral(testdata),
         "manifest" => manifests(testdata, samples),
+        "marble_environment" => Ok(texts(&[
+            ("least", "EDG_MARBLE_TYPE=web"),
+            (
+                "all",
+                "EDG_MARBLE_TYPE=web\nEDG_MARBLE_COORDINATOR_ADDR=coordinator.example.com:2001\n\
+                 EDG_MARBLE_DNS_NAMES=web,*.example.org,192.0.2.1\nEDG_MARBLE_UUID_FILE=/data/uuid\n\
+                 EDG_MARBLE_ACTIVATION_TIMEOUT=1h30m\nEDG_MARBLE_SIMULATION=1",
+            ),
+            ("ipv6", "EDG_MARBLE_TYPE=web\nEDG_MARBLE_COORDINATOR_ADDR=[2001:db8::1]:2001\nEDG_CWD=/data"),
+            ("without-type", "EDG_MARBLE_DNS_NAMES=web"),
+            (
+                "mistakes",
+                "EDG_MARBLE_COORDINATOR_ADDR=a:b:0\nEDG_MARBLE_ACTIVATION_TIMEOUT=-1\nEDG_MARBLE_SIMULATION=2",
+            ),
+        ])),
         "marble_uuid" => Ok(texts(&[
             ("canonical", "3f0c5a1e-9d2b-4c6f-8a7e-0123456789ab"),
             ("plain", "3F0C5A1E9D2B4C6F8A7E0123456789AB"),

@@ -73,7 +73,8 @@ pub fn quote(data: &[u8]) -> Verdict {
             assert_eq!(claims, &world.report, "claims that the vendor never signed");
             assert_eq!(report.trust_class(), world.roots.class());
         }
-        Verdict::of(&verified);
+        // Being refused is fine; the reason must be sayable.
+        let _ = Verdict::of(&verified);
     }
     Verdict::Accepted
 }
@@ -95,7 +96,8 @@ pub fn collateral(data: &[u8]) -> Verdict {
             let known = (software.collateral.fmspc(), software.collateral.evaluation_numbers());
             assert!(std::ptr::eq(world, hardware) || signed == known, "collateral that the root never signed");
         }
-        Verdict::of(&verified);
+        // Being refused is fine; the reason must be sayable.
+        let _ = Verdict::of(&verified);
     }
     Verdict::Accepted
 }

@@ -10,6 +10,7 @@
 
 mod activation;
 mod attestation;
+mod environment;
 mod image;
 mod manifest;
 mod pki;
@@ -21,6 +22,7 @@ mod template;
 
 pub use activation::activation;
 pub use attestation::{collateral, quote};
+pub use environment::marble_environment;
 pub use image::{pin_file, restrictions_file, trust_file, uuid_file};
 pub use manifest::{certificate_template, manifest, user_secrets};
 pub use pki::{certificate, certificate_request, pem};
@@ -76,6 +78,7 @@ pub const TARGETS: &[(&str, Case)] = &[
     ("certificate_template", certificate_template),
     ("collateral", collateral),
     ("manifest", manifest),
+    ("marble_environment", marble_environment),
     ("marble_uuid", marble_uuid),
     ("nonce_query", nonce_query),
     ("occlum_json", occlum_json),

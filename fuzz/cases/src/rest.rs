@@ -6,7 +6,7 @@ use marblerun_api::rest::{
     SignQuoteAnswer, SignQuoteRequest, StatusAnswer, UpdateAnswer, UpdateLogAnswer, decode_envelope, decode_nonce,
     decode_request, encode_nonce,
 };
-use marblerun_json::Decode;
+use marblerun_json::{Decode, DecodeError};
 
 use crate::Verdict;
 
@@ -32,47 +32,28 @@ pub fn api_answer(data: &[u8]) -> Verdict {
     let envelope = decode_envelope(data, data.len());
     let Ok(outer) = &envelope else { return Verdict::of(&envelope) };
     let _ = outer.data_text();
-    let data_of = outer;
-    if let Ok(answer) = data_of.data::<StatusAnswer>() {
-        check_again(&answer, &answer.to_v2());
-        check_again(&StatusCodeOnly::of(&answer), &answer.to_v1());
+    check::<StatusAnswer>(outer.data(), |answer| vec![answer.to_v2()]);
+    if let Ok(answer) = outer.data::<StatusAnswer>() {
+        let v1 = StatusAnswer { trust_class: None, ..answer };
+        check_again(&v1, &v1.to_v1());
     }
-    check::<ManifestAnswer>(data_of.data(), |answer| vec![answer.to_v1(), answer.to_v2()]);
-    check::<SetManifestAnswer>(data_of.data(), |answer| vec![answer.to_v1(), answer.to_v2()]);
-    check::<QuoteAnswer>(data_of.data(), |answer| vec![answer.to_v2()]);
-    check::<UpdateAnswer>(data_of.data(), |answer| vec![answer.to_v2()]);
-    check::<AcknowledgeAnswer>(data_of.data(), |answer| vec![answer.to_v2()]);
-    check::<PendingUpdateAnswer>(data_of.data(), |answer| vec![answer.to_body()]);
-    check::<UpdateLogAnswer>(data_of.data(), |answer| vec![answer.to_v2()]);
-    check::<MessageAnswer>(data_of.data(), |answer| vec![answer.to_v2()]);
-    check::<CounterAnswer>(data_of.data(), |answer| vec![answer.to_v2()]);
-    let _ = data_of.data::<RecoverAnswer>().map(|answer| answer.to_v2());
-    let _ = data_of.data::<RecoveryKeyAnswer>();
-    let _ = data_of.data::<SignQuoteAnswer>();
+    check::<ManifestAnswer>(outer.data(), |answer| vec![answer.to_v1(), answer.to_v2()]);
+    check::<SetManifestAnswer>(outer.data(), |answer| vec![answer.to_v1(), answer.to_v2()]);
+    check::<QuoteAnswer>(outer.data(), |answer| vec![answer.to_v2()]);
+    check::<UpdateAnswer>(outer.data(), |answer| vec![answer.to_v2()]);
+    check::<AcknowledgeAnswer>(outer.data(), |answer| vec![answer.to_v2()]);
+    check::<PendingUpdateAnswer>(outer.data(), |answer| vec![answer.to_body()]);
+    check::<UpdateLogAnswer>(outer.data(), |answer| vec![answer.to_v2()]);
+    check::<MessageAnswer>(outer.data(), |answer| vec![answer.to_v2()]);
+    check::<CounterAnswer>(outer.data(), |answer| vec![answer.to_v2()]);
+    let _ = outer.data::<RecoverAnswer>().map(|answer| answer.to_v2());
+    let _ = outer.data::<RecoveryKeyAnswer>();
+    let _ = outer.data::<SignQuoteAnswer>();
     Verdict::Accepted
 }
 
-/// The part of a status that version 1 carries.
-#[derive(Debug, Default, PartialEq)]
-struct StatusCodeOnly(u64, String);
-
-impl StatusCodeOnly {
-    fn of(answer: &StatusAnswer) -> Self {
-        Self(answer.code, answer.message.clone())
-    }
-}
-
-impl Decode for StatusCodeOnly {
-    fn decode(&mut self, decoder: &mut marblerun_json::Decoder<'_>) -> Result<(), marblerun_json::DecodeError> {
-        let mut answer = StatusAnswer::default();
-        answer.decode(decoder)?;
-        *self = Self::of(&answer);
-        Ok(())
-    }
-}
-
 fn check<T: Decode + Default + PartialEq + std::fmt::Debug>(
-    decoded: Result<T, marblerun_json::DecodeError>,
+    decoded: Result<T, DecodeError>,
     bodies: impl Fn(&T) -> Vec<String>,
 ) {
     if let Ok(answer) = decoded {

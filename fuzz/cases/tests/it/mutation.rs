@@ -7,7 +7,7 @@ use marblerun_fuzz_cases::TARGETS;
 use crate::corpus::inputs;
 
 /// Changed inputs per target.
-const ROUNDS: usize = 1_500;
+const ROUNDS: usize = 800;
 /// Values that length fields and counters are sensitive to.
 const INTERESTING: [u8; 8] = [0, 1, 0x7f, 0x80, 0xff, b'"', b'{', b'\n'];
 
