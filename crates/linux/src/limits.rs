@@ -47,18 +47,12 @@ impl Limit {
 /// # Errors
 /// The errno of `getrlimit`.
 pub fn limit(resource: Resource) -> io::Result<Limit> {
-    let mut value = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut value = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to a live rlimit structure that the call fills.
     if unsafe { libc::getrlimit(resource.number(), &raw mut value) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(Limit {
-        soft: value.rlim_cur,
-        hard: value.rlim_max,
-    })
+    Ok(Limit { soft: value.rlim_cur, hard: value.rlim_max })
 }
 
 /// Sets a limit.
@@ -67,10 +61,7 @@ pub fn limit(resource: Resource) -> io::Result<Limit> {
 /// The errno of `setrlimit`: `EPERM` for raising the hard value without privilege, `EINVAL` where soft exceeds hard or
 /// (in Occlum) where the address space does not exceed data and stack together.
 pub fn set_limit(resource: Resource, limit: Limit) -> io::Result<()> {
-    let value = libc::rlimit {
-        rlim_cur: limit.soft,
-        rlim_max: limit.hard,
-    };
+    let value = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
     // SAFETY: the pointer is to a live rlimit structure that the call reads.
     if unsafe { libc::setrlimit(resource.number(), &raw const value) } != 0 {
         return Err(io::Error::last_os_error());
@@ -92,14 +83,7 @@ mod tests {
 
     #[test]
     fn a_soft_limit_above_the_hard_one_is_refused() {
-        let error = set_limit(
-            Resource::Stack,
-            Limit {
-                soft: 2 << 20,
-                hard: 1 << 20,
-            },
-        )
-        .unwrap_err();
+        let error = set_limit(Resource::Stack, Limit { soft: 2 << 20, hard: 1 << 20 }).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
     }
 }

@@ -41,11 +41,7 @@ pub fn read_bounded(path: &Path, max: usize) -> Result<Option<Vec<u8>>, ReadErro
         Ok(file) => file,
         // A missing file is an answer, but a link that points nowhere is a broken set-up.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return if path.symlink_metadata().is_ok() {
-                Err(ReadError::DanglingLink)
-            } else {
-                Ok(None)
-            };
+            return if path.symlink_metadata().is_ok() { Err(ReadError::DanglingLink) } else { Ok(None) };
         }
         Err(error) => return Err(ReadError::Io(error)),
     };
@@ -54,9 +50,7 @@ pub fn read_bounded(path: &Path, max: usize) -> Result<Option<Vec<u8>>, ReadErro
         return Err(ReadError::NotRegular { kind: name_of(kind) });
     }
     let mut content = Vec::new();
-    file.take(max as u64 + 1)
-        .read_to_end(&mut content)
-        .map_err(ReadError::Io)?;
+    file.take(max as u64 + 1).read_to_end(&mut content).map_err(ReadError::Io)?;
     if content.len() > max {
         return Err(ReadError::TooLarge { max });
     }
@@ -100,25 +94,10 @@ mod tests {
     #[test]
     fn directories_devices_and_fifos_are_refused_without_blocking() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(
-            read_bounded(dir.path(), 8),
-            Err(ReadError::NotRegular { kind: "directory" })
-        ));
-        assert!(matches!(
-            read_bounded(Path::new("/dev/null"), 8),
-            Err(ReadError::NotRegular { kind: "device" })
-        ));
+        assert!(matches!(read_bounded(dir.path(), 8), Err(ReadError::NotRegular { kind: "directory" })));
+        assert!(matches!(read_bounded(Path::new("/dev/null"), 8), Err(ReadError::NotRegular { kind: "device" })));
         let fifo = dir.path().join("fifo");
-        assert!(
-            std::process::Command::new("mkfifo")
-                .arg(&fifo)
-                .status()
-                .unwrap()
-                .success()
-        );
-        assert!(matches!(
-            read_bounded(&fifo, 8),
-            Err(ReadError::NotRegular { kind: "FIFO" })
-        ));
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        assert!(matches!(read_bounded(&fifo, 8), Err(ReadError::NotRegular { kind: "FIFO" })));
     }
 }

@@ -89,9 +89,7 @@ impl SgxDevice {
     /// # Errors
     /// Whatever `open` reports, most often that there is no such file.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            file: File::open(path)?,
-        })
+        Ok(Self { file: File::open(path)? })
     }
 
     /// The size in bytes that a DCAP quote has on this platform.
@@ -132,11 +130,8 @@ impl SgxDevice {
     pub fn self_report(&self, report_data: &[u8; REPORT_DATA_LEN]) -> io::Result<[u8; REPORT_LEN]> {
         let mut report = Aligned([0; REPORT_LEN]);
         let data = Aligned(*report_data);
-        let mut argument = CreateReport {
-            target_info: std::ptr::null(),
-            report_data: data.0.as_ptr(),
-            report: report.0.as_mut_ptr(),
-        };
+        let mut argument =
+            CreateReport { target_info: std::ptr::null(), report_data: data.0.as_ptr(), report: report.0.as_mut_ptr() };
         // SAFETY: a null target is allowed; 64 bytes are read and 432 written, and both buffers have those sizes.
         let result = unsafe { libc::ioctl(self.file.as_raw_fd(), CREATE_REPORT, &raw mut argument) };
         check(result)?;
@@ -150,10 +145,7 @@ impl SgxDevice {
     pub fn key(&self, request: &[u8; KEY_REQUEST_LEN]) -> io::Result<[u8; KEY_LEN]> {
         let request = Aligned(*request);
         let mut key = [0; KEY_LEN];
-        let mut argument = GetKey {
-            key_request: request.0.as_ptr(),
-            key: key.as_mut_ptr(),
-        };
+        let mut argument = GetKey { key_request: request.0.as_ptr(), key: key.as_mut_ptr() };
         // SAFETY: 512 bytes are read and 16 written, and both buffers have those sizes.
         let result = unsafe { libc::ioctl(self.file.as_raw_fd(), GET_KEY, &raw mut argument) };
         check(result)?;
@@ -162,11 +154,7 @@ impl SgxDevice {
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

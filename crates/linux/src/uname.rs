@@ -53,10 +53,7 @@ mod tests {
     #[test]
     fn the_kernel_of_the_test_machine_names_itself() {
         let name = uname().unwrap();
-        assert!(
-            !name.sysname.is_empty() && !name.release.is_empty() && !name.machine.is_empty(),
-            "{name:?}"
-        );
+        assert!(!name.sysname.is_empty() && !name.release.is_empty() && !name.machine.is_empty(), "{name:?}");
     }
 
     #[test]
