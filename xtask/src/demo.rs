@@ -34,20 +34,14 @@ pub fn run(workspace: &Path) -> Result<()> {
     prerequisites::require_namespaces()?;
 
     heading("Build (release profile; the first time takes some minutes)");
-    step(
-        cargo(
-            workspace,
-            &["build", "--release", "--locked", "--bins", "--package", "marblerun-cli"],
-        )
-        .args([
-            "--package",
-            "marblerun-coordinator",
-            "--package",
-            "marblerun-premain",
-            "--package",
-            "marblerun-simulator",
-        ]),
-    )?;
+    step(cargo(workspace, &["build", "--release", "--locked", "--bins", "--package", "marblerun-cli"]).args([
+        "--package",
+        "marblerun-coordinator",
+        "--package",
+        "marblerun-premain",
+        "--package",
+        "marblerun-simulator",
+    ]))?;
 
     let directory = WorkDirectory::new()?;
     let demo = Demo::new(workspace, &directory.0)?;
@@ -102,10 +96,8 @@ impl Demo {
 
         heading("The Coordinator, as a program inside (simulated) Occlum");
         self.instance("coordinator", "occlum-coordinator", &["marblerun-coordinator"])?;
-        let trust = format!(
-            "{{\"Class\": \"software\", \"Roots\": [{}]}}\n",
-            json_string(&self.read("root/root.pem")?)
-        );
+        let trust =
+            format!("{{\"Class\": \"software\", \"Roots\": [{}]}}\n", json_string(&self.read("root/root.pem")?));
         self.write("coordinator/image/etc/marblerun/trust.json", &trust)?;
         say(
             "/etc/marblerun/trust.json in the measured image names the development root; nothing outside can change it",
@@ -122,10 +114,7 @@ impl Demo {
         self.hello_program()?;
         self.instance("hello", "occlum-hello", &["premain-libos", "hello_world"])?;
         let pin = self.root_pin()?;
-        self.write(
-            "hello/image/etc/marblerun/coordinator.json",
-            &format!("{{\"RootSHA256\": \"{pin}\"}}\n"),
-        )?;
+        self.write("hello/image/etc/marblerun/coordinator.json", &format!("{{\"RootSHA256\": \"{pin}\"}}\n"))?;
         say("/etc/marblerun/coordinator.json in the measured image pins the Coordinator's root certificate");
         let measurement = self.measure("hello")?;
 
@@ -133,24 +122,15 @@ impl Demo {
         let manifest = fs::read_to_string(self.samples.join("occlum-hello/manifest.json"))?;
         self.write("manifest.json", &manifest.replace("@MRENCLAVE@", &measurement))?;
         print!("{}", self.read("manifest.json")?);
-        print!(
-            "{}",
-            succeed(&mut self.cli(&["manifest", "set", "manifest.json"], &[]))?
-        );
+        print!("{}", succeed(&mut self.cli(&["manifest", "set", "manifest.json"], &[]))?);
 
         heading("Run the Marble");
         let output = capture(&mut self.marble("hello", "root"))?;
         let text = show_output(&output);
         ensure!(output.status.success(), "the Marble failed: {}", output.status);
         ensure!(text.contains(GREETING), "the Marble did not print {GREETING:?}");
-        ensure!(
-            text.contains("HELLO_KEY: 32 hexadecimal"),
-            "the variable made from a secret is missing"
-        );
-        ensure!(
-            text.contains("/etc/hello/key: 16 bytes"),
-            "the file made from a secret is missing"
-        );
+        ensure!(text.contains("HELLO_KEY: 32 hexadecimal"), "the variable made from a secret is missing");
+        ensure!(text.contains("/etc/hello/key: 16 bytes"), "the file made from a secret is missing");
         let issuer = succeed(Command::new("openssl").current_dir(&self.work).args([
             "x509",
             "-in",
@@ -199,20 +179,12 @@ impl Demo {
         let directory = self.work.join(name);
         fs::create_dir_all(directory.join("image/etc/marblerun"))?;
         fs::create_dir_all(directory.join("host"))?;
-        fs::copy(
-            self.samples.join(sample).join("Occlum.json"),
-            directory.join("Occlum.json"),
-        )?;
+        fs::copy(self.samples.join(sample).join("Occlum.json"), directory.join("Occlum.json"))?;
         for program in programs {
-            let file = [&self.bin, &self.work]
-                .into_iter()
-                .map(|place| place.join(program))
-                .find(|file| file.exists());
+            let file = [&self.bin, &self.work].into_iter().map(|place| place.join(program)).find(|file| file.exists());
             let file = file.with_context(|| format!("{program} was not built"))?;
             succeed(
-                self.sim(&["image", "add", "--instance", name])
-                    .arg(&file)
-                    .args(["--as", &format!("/bin/{program}")]),
+                self.sim(&["image", "add", "--instance", name]).arg(&file).args(["--as", &format!("/bin/{program}")]),
             )?;
         }
         Ok(())
@@ -221,10 +193,7 @@ impl Demo {
     fn hello_program(&self) -> Result<()> {
         let source = self.samples.join("occlum-hello/hello.c");
         succeed(
-            Command::new("cc")
-                .current_dir(&self.work)
-                .args(["-O2", "-fPIE", "-pie", "-o", "hello_world"])
-                .arg(source),
+            Command::new("cc").current_dir(&self.work).args(["-O2", "-fPIE", "-pie", "-o", "hello_world"]).arg(source),
         )?;
         Ok(())
     }
@@ -232,24 +201,15 @@ impl Demo {
     /// A Coordinator of the attacker's: the same program and trust, but its own state, hence another root key.
     fn hostile_instance(&self) -> Result<()> {
         copy_tree(&self.work.join("coordinator/image"), &self.work.join("hostile/image"))?;
-        copy_tree(
-            &self.work.join("coordinator/host/collateral"),
-            &self.work.join("hostile/host/collateral"),
-        )?;
-        fs::copy(
-            self.work.join("coordinator/Occlum.json"),
-            self.work.join("hostile/Occlum.json"),
-        )?;
+        copy_tree(&self.work.join("coordinator/host/collateral"), &self.work.join("hostile/host/collateral"))?;
+        fs::copy(self.work.join("coordinator/Occlum.json"), self.work.join("hostile/Occlum.json"))?;
         Ok(())
     }
 
     fn tampered_copy(&self) -> Result<PathBuf> {
         copy_tree(&self.work.join("hello/image"), &self.work.join("tampered/image"))?;
         fs::create_dir_all(self.work.join("tampered/host"))?;
-        fs::copy(
-            self.work.join("hello/Occlum.json"),
-            self.work.join("tampered/Occlum.json"),
-        )?;
+        fs::copy(self.work.join("hello/Occlum.json"), self.work.join("tampered/Occlum.json"))?;
         let program = self.work.join("tampered/image/bin/hello_world");
         let mut bytes = fs::read(&program)?;
         *bytes.last_mut().context("hello_world is empty")? ^= 1;
@@ -262,10 +222,7 @@ impl Demo {
         let output = capture(&mut self.marble(instance, root))?;
         let text = show_output(&output);
         ensure!(!output.status.success(), "the Marble was not refused");
-        ensure!(
-            !text.contains(GREETING),
-            "the program ran although the Marble was refused"
-        );
+        ensure!(!text.contains(GREETING), "the program ran although the Marble was refused");
         for word in words {
             ensure!(text.contains(word), "the refusal does not name {word:?}");
         }
@@ -289,13 +246,7 @@ impl Demo {
             "-fingerprint",
             "-sha256",
         ]))?;
-        let hex = text
-            .trim()
-            .rsplit('=')
-            .next()
-            .unwrap_or_default()
-            .replace(':', "")
-            .to_ascii_lowercase();
+        let hex = text.trim().rsplit('=').next().unwrap_or_default().replace(':', "").to_ascii_lowercase();
         ensure!(hex.len() == 64, "unexpected fingerprint {text:?}");
         Ok(hex)
     }
@@ -312,30 +263,16 @@ impl Demo {
         let deadline = Instant::now() + START_TIMEOUT;
         while TcpStream::connect(self.client).is_err() || TcpStream::connect(self.mesh).is_err() {
             background.ensure_running()?;
-            ensure!(
-                Instant::now() < deadline,
-                "the Coordinator does not listen after {START_TIMEOUT:?}"
-            );
+            ensure!(Instant::now() < deadline, "the Coordinator does not listen after {START_TIMEOUT:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
-        say(&format!(
-            "the Coordinator listens on {} (client API) and {} (Marble API)",
-            self.client, self.mesh
-        ));
+        say(&format!("the Coordinator listens on {} (client API) and {} (Marble API)", self.client, self.mesh));
         Ok(background)
     }
 
     fn marble(&self, instance: &str, root: &str) -> Command {
-        let mut command = self.sim(&[
-            "run",
-            "--strict",
-            "--instance",
-            instance,
-            "--root",
-            root,
-            "--",
-            "/bin/premain-libos",
-        ]);
+        let mut command =
+            self.sim(&["run", "--strict", "--instance", instance, "--root", root, "--", "/bin/premain-libos"]);
         command.env("EDG_MARBLE_COORDINATOR_ADDR", self.mesh.to_string());
         command
     }
@@ -348,13 +285,8 @@ impl Demo {
             .args(verbs)
             .args(arguments)
             .arg(self.client.to_string())
-            .args(["--era-config", "era.json"])
-            .args([
-                "--trust-software-root",
-                "root/root.pem",
-                "--collateral",
-                "coordinator/host/collateral",
-            ])
+            .args(["--era-config", "era.json", "--coordinator-cert", "coordinator-cert.pem"])
+            .args(["--trust-software-root", "root/root.pem", "--collateral", "coordinator/host/collateral"])
             .args(more);
         line
     }
@@ -382,11 +314,7 @@ struct Background {
 impl Background {
     fn start(mut command: Command) -> Result<Self> {
         println!("$ {} &", shown(&command));
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let stderr = child.stderr.take().context("no standard error")?;
         let (first, shown_once) = mpsc::channel();
         std::thread::spawn(move || {
@@ -420,11 +348,7 @@ impl Drop for Background {
 }
 
 fn show_output(output: &std::process::Output) -> String {
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stderr),
-        String::from_utf8_lossy(&output.stdout)
-    );
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
     for line in text.lines() {
         println!("   | {line}");
     }
@@ -455,8 +379,5 @@ fn json_member(json: &str, name: &str) -> Option<String> {
 }
 
 fn json_string(text: &str) -> String {
-    format!(
-        "\"{}\"",
-        text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-    )
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }

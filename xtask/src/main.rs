@@ -1,10 +1,6 @@
 //! Development tasks. `cargo xtask` without arguments lists them.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a program for people at a terminal"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people at a terminal")]
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,13 +8,23 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 mod demo;
+mod dist;
+mod fuzz;
+mod generate;
 mod prerequisites;
 mod process;
+mod test;
 
 const USAGE: &str = "\
 Usage: cargo xtask TASK
 
-  demo              run an ordinary program as a Marble on this machine, then three attacks that fail
+  demo                      run an ordinary program as a Marble on this machine, then three attacks that fail
+  test                      run every test: crates, system, documentation, conformance, distribution
+  conformance [ARGUMENT..]  run the conformance suite against the Coordinator; arguments go to pytest
+  dist                      build what is installed into images with an older C library, into dist/
+  generate [--check]        write generated files anew, or check that they are current
+  fuzz [TARGET] [--seconds N]
+                            run the fuzz targets
 ";
 
 fn main() -> ExitCode {
@@ -39,11 +45,15 @@ fn main() -> ExitCode {
 
 /// `None` if the words name no task.
 fn run(words: &[&str]) -> Result<Option<()>> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask lies in the workspace");
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
     match words {
         ["demo"] => demo::run(workspace)?,
+        ["test"] => test::run(workspace)?,
+        ["conformance", arguments @ ..] => test::conformance(workspace, arguments)?,
+        ["dist"] => dist::run(workspace)?,
+        ["generate"] => generate::run(false)?,
+        ["generate", "--check"] => generate::run(true)?,
+        ["fuzz", arguments @ ..] => fuzz::run(workspace, arguments)?,
         _ => return Ok(None),
     }
     Ok(Some(()))
