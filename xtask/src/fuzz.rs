@@ -72,9 +72,9 @@ pub fn run(workspace: &Path, arguments: &[&str]) -> Result<()> {
     let cargo_fuzz = cargo_fuzz()?;
 
     heading(&format!("Fuzzing {} target(s), {} s each", chosen.len(), request.time.as_secs()));
-    for target in &chosen {
-        step(&mut fuzz(workspace, &cargo_fuzz, &["build", target]))?;
-    }
+    // Without a name all of them are built, in one go.
+    let build: Vec<&str> = std::iter::once("build").chain(request.target).collect();
+    step(&mut fuzz(workspace, &cargo_fuzz, &build))?;
     let mut failed = Vec::new();
     for target in &chosen {
         if let Err(error) = run_target(workspace, &cargo_fuzz, target, request.time) {

@@ -34,7 +34,6 @@ pub(crate) fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-#[allow(clippy::print_stdout, reason = "the input that panics")]
 fn every_input_of_the_corpus_holds_and_each_verdict_occurs() {
     for (target, case) in TARGETS {
         let mut verdicts = Vec::new();

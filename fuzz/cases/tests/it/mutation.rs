@@ -52,7 +52,6 @@ fn change(data: &mut Vec<u8>, other: &[u8], random: &mut Random) {
 }
 
 #[test]
-#[allow(clippy::print_stdout, reason = "the input that panics")]
 fn inputs_that_differ_a_little_from_the_corpus_hold() {
     for (index, (target, case)) in TARGETS.iter().enumerate() {
         let corpus = inputs(target);
