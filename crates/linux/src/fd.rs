@@ -22,14 +22,7 @@ struct Control([u8; CONTROL_LEN]);
 pub fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [-1; 2];
     // SAFETY: the pointer is to two integers that the call fills.
-    check(unsafe {
-        libc::socketpair(
-            libc::AF_UNIX,
-            libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC,
-            0,
-            fds.as_mut_ptr(),
-        )
-    })?;
+    check(unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr()) })?;
     // SAFETY: the call succeeded, so both are open descriptors that nobody else owns.
     Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
 }
@@ -40,10 +33,7 @@ pub fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// The errno of `sendmsg`; `EPIPE` if the other side is gone (no signal is raised).
 pub fn send(socket: BorrowedFd<'_>, message: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let mut control = Control([0; CONTROL_LEN]);
-    let mut iov = libc::iovec {
-        iov_base: message.as_ptr().cast_mut().cast(),
-        iov_len: message.len(),
-    };
+    let mut iov = libc::iovec { iov_base: message.as_ptr().cast_mut().cast(), iov_len: message.len() };
     // SAFETY: msghdr is plain data for which zero is valid.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_iov = &raw mut iov;
@@ -64,11 +54,7 @@ pub fn send(socket: BorrowedFd<'_>, message: &[u8], fd: Option<BorrowedFd<'_>>) 
     }
     // SAFETY: all pointers of the header are to live buffers of the lengths given; the kernel only reads them.
     let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL) };
-    if sent < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Receives one message into `buffer`: its length (0: the other side is gone) and the descriptor that came with it.
@@ -77,10 +63,7 @@ pub fn send(socket: BorrowedFd<'_>, message: &[u8], fd: Option<BorrowedFd<'_>>) 
 /// The errno of `recvmsg`; `InvalidData` if the message is longer than `buffer`.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
     let mut control = Control([0; CONTROL_LEN]);
-    let mut iov = libc::iovec {
-        iov_base: buffer.as_mut_ptr().cast(),
-        iov_len: buffer.len(),
-    };
+    let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: msghdr is plain data for which zero is valid.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_iov = &raw mut iov;
@@ -100,16 +83,11 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, 
             && (*first).cmsg_type == libc::SCM_RIGHTS
             && (*first).cmsg_len >= libc::CMSG_LEN(size_of::<i32>() as u32) as usize
         {
-            fd = Some(OwnedFd::from_raw_fd(
-                libc::CMSG_DATA(first).cast::<i32>().read_unaligned(),
-            ));
+            fd = Some(OwnedFd::from_raw_fd(libc::CMSG_DATA(first).cast::<i32>().read_unaligned()));
         }
     }
     if header.msg_flags & libc::MSG_TRUNC != 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "message longer than the buffer",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "message longer than the buffer"));
     }
     Ok((received, fd))
 }
@@ -134,11 +112,8 @@ pub fn wait_readable<const N: usize>(
     timeout: Option<Duration>,
 ) -> io::Result<[Readiness; N]> {
     // A negative descriptor is skipped by poll(2).
-    let mut polled = fds.map(|fd| libc::pollfd {
-        fd: fd.map_or(-1, |fd| fd.as_raw_fd()),
-        events: libc::POLLIN,
-        revents: 0,
-    });
+    let mut polled =
+        fds.map(|fd| libc::pollfd { fd: fd.map_or(-1, |fd| fd.as_raw_fd()), events: libc::POLLIN, revents: 0 });
     let timeout = timeout.map_or(-1, |timeout| i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX));
     // SAFETY: the pointer is to N live pollfd structures.
     match check(unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, timeout) }) {
@@ -159,11 +134,7 @@ pub fn wait_readable<const N: usize>(
 pub fn close_all_on_exec() -> io::Result<()> {
     // SAFETY: no memory is passed.
     let result = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Opens `path` below `root` as if `root` were the root directory: absolute symbolic links and `..` stay inside
@@ -178,13 +149,7 @@ pub fn open_in_root(root: BorrowedFd<'_>, path: &std::ffi::CStr, flags: i32) -> 
     how.resolve = libc::RESOLVE_IN_ROOT;
     // SAFETY: path is NUL-terminated, `how` is live and its true size is given.
     let fd = unsafe {
-        libc::syscall(
-            libc::SYS_openat2,
-            root.as_raw_fd(),
-            path.as_ptr(),
-            &raw const how,
-            size_of::<libc::open_how>(),
-        )
+        libc::syscall(libc::SYS_openat2, root.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<libc::open_how>())
     };
     let fd = i32::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
     check(fd)?;

@@ -14,14 +14,8 @@ const PAGE: u64 = 4096;
 /// # Errors
 /// The errno of `process_vm_readv`; `EFAULT` also if only a part is readable.
 pub fn read(pid: i32, address: u64, buffer: &mut [u8]) -> io::Result<()> {
-    let local = libc::iovec {
-        iov_base: buffer.as_mut_ptr().cast(),
-        iov_len: buffer.len(),
-    };
-    let remote = libc::iovec {
-        iov_base: address as *mut libc::c_void,
-        iov_len: buffer.len(),
-    };
+    let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: buffer.len() };
     // SAFETY: the local vector is a live buffer of that length; the remote address is checked by the kernel.
     let read = unsafe { libc::process_vm_readv(pid, &raw const local, 1, &raw const remote, 1, 0) };
     complete(read, buffer.len())
@@ -32,14 +26,8 @@ pub fn read(pid: i32, address: u64, buffer: &mut [u8]) -> io::Result<()> {
 /// # Errors
 /// The errno of `process_vm_writev`; `EFAULT` also if only a part was writable.
 pub fn write(pid: i32, address: u64, bytes: &[u8]) -> io::Result<()> {
-    let local = libc::iovec {
-        iov_base: bytes.as_ptr().cast_mut().cast(),
-        iov_len: bytes.len(),
-    };
-    let remote = libc::iovec {
-        iov_base: address as *mut libc::c_void,
-        iov_len: bytes.len(),
-    };
+    let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: bytes.len() };
     // SAFETY: the local vector is a live buffer of that length that the kernel only reads.
     let written = unsafe { libc::process_vm_writev(pid, &raw const local, 1, &raw const remote, 1, 0) };
     complete(written, bytes.len())
@@ -100,10 +88,7 @@ mod tests {
 
     #[test]
     fn an_unmapped_address_is_efault() {
-        assert_eq!(
-            read(me(), 8, &mut [0; 8]).unwrap_err().raw_os_error(),
-            Some(libc::EFAULT)
-        );
+        assert_eq!(read(me(), 8, &mut [0; 8]).unwrap_err().raw_os_error(), Some(libc::EFAULT));
         assert_eq!(write(me(), 8, &[0; 8]).unwrap_err().raw_os_error(), Some(libc::EFAULT));
     }
 }

@@ -18,15 +18,7 @@ fn mount(source: &Path, target: &Path, kind: &CStr, flags: libc::c_ulong, data: 
     let target = c_string(target.as_os_str().as_bytes())?;
     let data = c_string(data.as_bytes())?;
     // SAFETY: all four are NUL-terminated strings that live until the call returns.
-    check(unsafe {
-        libc::mount(
-            source.as_ptr(),
-            target.as_ptr(),
-            kind.as_ptr(),
-            flags,
-            data.as_ptr().cast(),
-        )
-    })?;
+    check(unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast()) })?;
     Ok(())
 }
 
@@ -35,13 +27,7 @@ fn mount(source: &Path, target: &Path, kind: &CStr, flags: libc::c_ulong, data: 
 /// # Errors
 /// The errno of `mount`.
 pub fn make_all_private() -> io::Result<()> {
-    mount(
-        Path::new("none"),
-        Path::new("/"),
-        c"none",
-        libc::MS_REC | libc::MS_PRIVATE,
-        "",
-    )
+    mount(Path::new("none"), Path::new("/"), c"none", libc::MS_REC | libc::MS_PRIVATE, "")
 }
 
 /// Mounts an empty memory file system on `target`, with options such as `mode=755`.
@@ -57,13 +43,7 @@ pub fn tmpfs(target: &Path, options: &str) -> io::Result<()> {
 /// # Errors
 /// The errno of `mount`.
 pub fn proc(target: &Path) -> io::Result<()> {
-    mount(
-        Path::new("proc"),
-        target,
-        c"proc",
-        libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
-        "",
-    )
+    mount(Path::new("proc"), target, c"proc", libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC, "")
 }
 
 /// Mounts an overlay on `target`: `options` is the kernel's option string, whose paths must not hold `,` or `:`.

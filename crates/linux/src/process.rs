@@ -54,10 +54,7 @@ pub enum Fork {
 pub fn fork(namespaces: Namespaces) -> io::Result<Fork> {
     // A lock held by another thread would stay locked for ever in the child.
     if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "fork in a process with several threads",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "fork in a process with several threads"));
     }
     let flags = libc::c_long::from(namespaces.flags() | libc::SIGCHLD);
     // SAFETY: without CLONE_VM the child has its own copy of the memory and, with a null stack, continues on the copy of
@@ -136,17 +133,11 @@ pub fn wait(pid: i32, how: Wait) -> io::Result<Option<Ended>> {
         }
         if libc::WIFEXITED(status) {
             let code = libc::WEXITSTATUS(status) as u8;
-            return Ok(Some(Ended {
-                pid: ended,
-                status: Status::Exited(code),
-            }));
+            return Ok(Some(Ended { pid: ended, status: Status::Exited(code) }));
         }
         if libc::WIFSIGNALED(status) {
             let signal = libc::WTERMSIG(status) as u8;
-            return Ok(Some(Ended {
-                pid: ended,
-                status: Status::Signaled(signal),
-            }));
+            return Ok(Some(Ended { pid: ended, status: Status::Signaled(signal) }));
         }
     }
 }
@@ -170,11 +161,7 @@ pub fn exit_now(code: i32) -> ! {
 /// Replaces this process by `program`; returns only the error.
 pub fn exec(program: &CString, arguments: &[CString], environment: &[CString]) -> io::Error {
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
-        strings
-            .iter()
-            .map(|string| string.as_ptr())
-            .chain([std::ptr::null()])
-            .collect()
+        strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
     };
     let (arguments, environment) = (pointers(arguments), pointers(environment));
     // SAFETY: the path is NUL-terminated, both tables end with a null pointer, and all strings outlive the call.
@@ -274,11 +261,7 @@ impl Signals {
         let read = unsafe { libc::read(self.0.as_raw_fd(), (&raw mut info).cast(), len) };
         if read < 0 {
             let error = io::Error::last_os_error();
-            return if error.kind() == io::ErrorKind::WouldBlock {
-                Ok(None)
-            } else {
-                Err(error)
-            };
+            return if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) };
         }
         Ok(i32::try_from(info.ssi_signo).ok())
     }
@@ -311,10 +294,7 @@ pub fn default_signals() -> io::Result<()> {
 /// # Errors
 /// The errno of `prlimit`.
 pub fn stack_limit(pid: i32) -> io::Result<u64> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: no new limit is given; the last pointer is to a live structure that the call fills.
     check(unsafe { libc::prlimit(pid, libc::RLIMIT_STACK, std::ptr::null(), &raw mut limit) })?;
     Ok(limit.rlim_cur)

@@ -37,24 +37,11 @@ pub enum ListenError {
 
 fn install(program: &[Instruction], flags: libc::c_ulong) -> io::Result<i32> {
     let len = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let program = libc::sock_fprog {
-        len,
-        filter: program.as_ptr().cast_mut().cast(),
-    };
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };
     // SAFETY: the program's pointer is to `len` live structures with the layout of sock_filter (repr(C), checked by a
     // test); the kernel copies them during the call.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            flags,
-            &raw const program,
-        )
-    };
-    i32::try_from(result)
-        .ok()
-        .filter(|fd| *fd >= 0)
-        .ok_or_else(io::Error::last_os_error)
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    i32::try_from(result).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)
 }
 
 /// Installs `program` as a filter without a listener. `no_new_privileges` must have been called, or the process be
@@ -125,11 +112,7 @@ impl Listener {
     /// # Errors
     /// `Unsupported` if this kernel's records are smaller than those of Linux 5.0.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        let mut sizes = libc::seccomp_notif_sizes {
-            seccomp_notif: 0,
-            seccomp_notif_resp: 0,
-            seccomp_data: 0,
-        };
+        let mut sizes = libc::seccomp_notif_sizes { seccomp_notif: 0, seccomp_notif_resp: 0, seccomp_data: 0 };
         // SAFETY: the pointer is to a live structure that the call fills.
         let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_NOTIF_SIZES, 0, &raw mut sizes) };
         if result < 0 {
@@ -139,11 +122,7 @@ impl Listener {
         if request_len < size_of::<libc::seccomp_notif>() || response_len < size_of::<libc::seccomp_notif_resp>() {
             return Err(io::Error::from(io::ErrorKind::Unsupported));
         }
-        Ok(Self {
-            fd,
-            request_len,
-            response_len,
-        })
+        Ok(Self { fd, request_len, response_len })
     }
 
     /// The next notification. `None`: the caller died before it could be read.
@@ -189,24 +168,11 @@ impl Listener {
     /// The errno of the ioctl.
     pub fn answer(&self, id: u64, answer: Answer) -> io::Result<()> {
         let response = match answer {
-            Answer::Continue => libc::seccomp_notif_resp {
-                id,
-                val: 0,
-                error: 0,
-                flags: libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
-            },
-            Answer::Value(val) => libc::seccomp_notif_resp {
-                id,
-                val,
-                error: 0,
-                flags: 0,
-            },
-            Answer::Errno(errno) => libc::seccomp_notif_resp {
-                id,
-                val: 0,
-                error: -errno,
-                flags: 0,
-            },
+            Answer::Continue => {
+                libc::seccomp_notif_resp { id, val: 0, error: 0, flags: libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32 }
+            }
+            Answer::Value(val) => libc::seccomp_notif_resp { id, val, error: 0, flags: 0 },
+            Answer::Errno(errno) => libc::seccomp_notif_resp { id, val: 0, error: -errno, flags: 0 },
         };
         let mut record = vec![0_u64; self.response_len.div_ceil(8)];
         // SAFETY: the record is aligned to 8 bytes and at least as long as the response (checked in `new`).
@@ -216,11 +182,7 @@ impl Listener {
             0 => Ok(()),
             _ => {
                 let error = io::Error::last_os_error();
-                if error.raw_os_error() == Some(libc::ENOENT) {
-                    Ok(())
-                } else {
-                    Err(error)
-                }
+                if error.raw_os_error() == Some(libc::ENOENT) { Ok(()) } else { Err(error) }
             }
         }
     }

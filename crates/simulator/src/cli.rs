@@ -43,6 +43,9 @@ enum Command {
     /// Vendor collateral for the quotes
     #[command(subcommand)]
     Collateral(CollateralCommand),
+    /// The image of an instance
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Prints the measurement of an instance as JSON, with a package for the manifest
     Measure {
         #[command(flatten)]
@@ -62,6 +65,23 @@ enum RootCommand {
     Create {
         /// Directory to make
         dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ImageCommand {
+    /// Copies a program into the image, with its interpreter and shared libraries
+    ///
+    /// Example: marble-sim image add --instance hello ./hello_world --as /bin/hello_world
+    Add {
+        /// Directory with Occlum.json and image/
+        #[arg(long, value_name = "DIR")]
+        instance: PathBuf,
+        /// The program
+        file: PathBuf,
+        /// Its path in the image, absolute
+        #[arg(long = "as", value_name = "PATH")]
+        target: PathBuf,
     },
 }
 
@@ -131,6 +151,11 @@ pub fn main() -> ExitCode {
     let result = match command {
         Command::Root(RootCommand::Create { dir }) => create_root(&dir),
         Command::Collateral(CollateralCommand::Export { dir, root }) => export_collateral(&dir, &root),
+        Command::Image(ImageCommand::Add { instance, file, target }) => {
+            crate::image::add_program(&instance.join("image"), &file, &target)
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(because(Failure::Configuration))
+        }
         Command::Measure { instance } => measure(&instance),
         Command::Run(arguments) => run_program(arguments),
     };
@@ -225,6 +250,7 @@ fn run_program(arguments: RunArguments) -> CommandResult {
             _ => Quoting::Dcap,
         },
         command: arguments.command,
+        environment: std::env::vars_os().collect(),
     });
     Ok(outcome.into())
 }

@@ -39,6 +39,7 @@ pub mod isolation;
 pub mod limits;
 pub mod measurement;
 pub mod occlum_json;
+pub mod orphans;
 pub mod outcome;
 pub mod root_fs;
 pub mod run;

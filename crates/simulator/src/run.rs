@@ -1,6 +1,6 @@
 //! `marble-sim run`: one start of a program in a simulated instance.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
 
@@ -15,6 +15,7 @@ use crate::filter::{self, Mode, Trap};
 use crate::instance::Instance;
 use crate::isolation::Isolation;
 use crate::limits::Limits;
+use crate::orphans::Orphans;
 use crate::outcome::{Failure, Outcome};
 use crate::root_fs::RootPlan;
 use crate::start;
@@ -30,7 +31,7 @@ pub struct Run {
     pub instance: Instance,
     /// Its measurement.
     pub identity: EnclaveIdentity,
-    /// Opens the development root: once for each way of isolation that is tried.
+    /// What signs the quotes.
     pub root: DevelopmentRoot,
     /// How closely Occlum is kept.
     pub mode: Mode,
@@ -38,6 +39,8 @@ pub struct Run {
     pub quoting: Quoting,
     /// The program and its arguments.
     pub command: Vec<String>,
+    /// The environment of the host.
+    pub environment: Vec<(OsString, OsString)>,
 }
 
 /// Runs the program to its end. Everything worth saying goes to stderr, one line each.
@@ -62,7 +65,7 @@ fn start(run: Run) -> Result<Outcome, (Outcome, String)> {
     let config = run.instance.config();
     let path = run.command.first().map(String::as_str).unwrap_or_default().to_owned();
     start::check_entry_point(config, &path).map_err(|error| (Outcome::NotStarted, error.to_string()))?;
-    let environment = start::merge_environment(&config.env, std::env::vars_os())
+    let environment = start::merge_environment(&config.env, run.environment)
         .map_err(|error| (Outcome::Failed(Failure::Configuration), error.to_string()))?;
     let c_string = |text: &str| {
         CString::new(text).map_err(|_| (Outcome::NotStarted, format!("argument {text:?}: expected text without NUL")))
@@ -100,6 +103,10 @@ fn start(run: Run) -> Result<Outcome, (Outcome, String)> {
     for isolation in Isolation::candidates(program.user.0).iter().copied() {
         program.isolation = isolation;
         program.root.in_user_namespace = isolation.has_user_namespace();
+        let orphans = match isolation {
+            Isolation::ChangedRoot => Some(Orphans::adopt().map_err(system("adopt orphans"))?),
+            Isolation::Namespaces | Isolation::UserNamespace => None,
+        };
         let (ours, theirs) = fd::packet_pair().map_err(system("make a socket"))?;
         let child = match isolation.fork() {
             Ok(Fork::Child) => {
@@ -114,6 +121,9 @@ fn start(run: Run) -> Result<Outcome, (Outcome, String)> {
         };
         drop(theirs);
         let end = supervisor.run(child, ours, &signals, isolation.name());
+        if let Some(orphans) = orphans {
+            orphans.end().map_err(system("end what the program left behind"))?;
+        }
         program.root.release();
         match end.map_err(system("supervise the program"))? {
             RunEnd::Done(outcome) => return Ok(outcome),

@@ -123,9 +123,10 @@ impl Supervisor {
                         None => open = false,
                     }
                 }
-                return Ok(match progress.not_permitted {
-                    Some(reason) => RunEnd::NotPermitted(reason),
-                    None => RunEnd::Done(progress.outcome.unwrap_or_else(|| unexplained(status))),
+                return Ok(match (progress.outcome, progress.not_permitted) {
+                    (Some(outcome), _) => RunEnd::Done(outcome),
+                    (None, Some(reason)) => RunEnd::NotPermitted(reason),
+                    (None, None) => RunEnd::Done(unexplained(status)),
                 });
             }
         }
@@ -266,7 +267,7 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(Message, Option<OwnedFd
 fn stop_if_asked(signals: &Signals, progress: &mut Progress) -> io::Result<()> {
     while let Some(signal) = signals.next()? {
         if signal != SIGCHLD {
-            progress.outcome = Some(Outcome::Stopped(u8::try_from(signal).unwrap_or_default()));
+            progress.outcome.get_or_insert(Outcome::Stopped(u8::try_from(signal).unwrap_or_default()));
             // It may have ended already; its end is what the loop waits for.
             let _ = process::kill(progress.child, SIGKILL);
         }

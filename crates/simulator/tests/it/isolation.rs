@@ -44,6 +44,8 @@ fn root_without_namespaces_changes_the_root_into_a_copy() {
         assert!(finished.stdout.starts_with("identity: Occlum"), "{finished:#?}");
         assert!(finished.stderr.contains("chroot into a copy of the image"), "{finished:#?}");
         assert!(finished.stderr.contains("note: without mounts /proc is empty"), "{finished:#?}");
+        // What the program leaves behind ends with it here too: `run` waits for all that holds the output.
+        fixture.run(&[], &["/bin/probe", "die-often"]).expect(0, "survived");
     } else {
         finished.expect_error(202, "no private root for the program");
     }
