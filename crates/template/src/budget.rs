@@ -6,7 +6,7 @@ use crate::error::Limit;
 /// Longest source of one template in bytes. Longer content belongs into a file without templates.
 pub const MAX_SOURCE_BYTES: usize = 16 << 20;
 /// Most parts (texts, commands, operands) of one template.
-pub const MAX_NODES: usize = 200_000;
+pub const MAX_NODES: usize = 100_000;
 /// Deepest nesting of blocks, `else if` chains and parentheses; bounds the native stack of parsing and dropping.
 pub const MAX_PARSE_DEPTH: usize = 200;
 /// Most variables that may be visible at once; looking one up is linear.

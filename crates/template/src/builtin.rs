@@ -106,7 +106,7 @@ impl Builtin {
             [] => (&Value::Nil, &[][..]),
         };
         match self {
-            // The executor short-circuits these; they arrive here only with all arguments evaluated.
+            // The executor answers these itself, because they evaluate only what they need.
             Self::And | Self::Or => Ok(arguments.last().cloned().unwrap_or(Value::Nil)),
             Self::Not => Ok(Value::Bool(!first.is_true())),
             Self::Len => self.len(first),

@@ -36,8 +36,8 @@ impl Error {
     /// What the author of the template can do; the message stands without it.
     pub fn hint(&self) -> Option<&'static str> {
         match &self.kind {
-            ErrorKind::Syntax(SyntaxError::BadCharacter { character: '-' }) => {
-                Some("a name that is not an identifier is reached with index, as in (index .Secrets \"my-key\")")
+            ErrorKind::Syntax(SyntaxError::BadCharacter { .. } | SyntaxError::BadNumber) => {
+                Some("a key that is not an identifier is reached with index, as in (index .Map \"my-key\")")
             }
             ErrorKind::Limit(_) => Some("templates are bounded so that one manifest cannot exhaust the Coordinator"),
             _ => None,
@@ -86,12 +86,14 @@ pub enum ErrorKind {
         word: &'static str,
     },
     /// A value has no such field or method.
-    #[error("{type_name} has no field {name:?}")]
+    #[error("{type_name} has no field {name:?}{}", list(known))]
     MissingField {
         /// The field's name.
         name: String,
         /// The type of the value.
         type_name: String,
+        /// The fields that it has, as far as the host names them.
+        known: &'static [&'static str],
     },
     /// A function or method got too few or too many arguments.
     #[error("{function} expected {expected}, got {got}")]
@@ -197,6 +199,11 @@ impl ErrorKind {
             Self::Host { class, .. } => class,
         }
     }
+}
+
+/// The known fields, as the end of a message.
+fn list(known: &[&str]) -> String {
+    if known.is_empty() { String::new() } else { format!(", only {}", known.join(", ")) }
 }
 
 impl From<Limit> for ErrorKind {

@@ -533,7 +533,11 @@ impl<'a> Executor<'a, '_> {
 
 fn missing_field(receiver: &Value, name: &str) -> Box<ErrorKind> {
     let type_name = receiver.type_name().to_owned();
-    Box::new(ErrorKind::MissingField { name: name.to_owned(), type_name })
+    let known = match receiver {
+        Value::Object(object) => object.field_names(),
+        _ => &[],
+    };
+    Box::new(ErrorKind::MissingField { name: name.to_owned(), type_name, known })
 }
 
 fn no_arguments(arguments: &[Operand], last: Option<&Value>) -> Fallible<()> {

@@ -16,7 +16,7 @@ pub type References = BTreeSet<Vec<String>>;
 /// Longer paths are cut, which only makes the answer coarser.
 const MAX_PATH: usize = 8;
 /// Visits per node before the analysis gives up and answers "everything".
-const VISITS_PER_NODE: usize = 16;
+const VISITS_PER_NODE: usize = 4;
 /// Deepest nesting of blocks, pipelines and called templates that is followed before the analysis gives up.
 const MAX_DEPTH: usize = MAX_EXEC_DEPTH;
 

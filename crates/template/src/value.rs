@@ -254,6 +254,10 @@ pub enum Param {
 pub trait Object: std::any::Any + Send + Sync {
     /// Go's name of the type.
     fn type_name(&self) -> &'static str;
+    /// The names of the fields, for messages.
+    fn field_names(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// The value of a field.
     fn field(&self, name: &str) -> Option<Value>;
     /// The parameters of a method.
