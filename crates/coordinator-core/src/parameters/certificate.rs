@@ -55,6 +55,22 @@ impl Object for CertificateObject {
         "manifest.Certificate"
     }
 
+    fn field_names(&self) -> &'static [&'static str] {
+        &[
+            "Raw",
+            "RawSubject",
+            "RawSubjectPublicKeyInfo",
+            "Subject",
+            "Issuer",
+            "SerialNumber",
+            "DNSNames",
+            "IPAddresses",
+            "NotBefore",
+            "NotAfter",
+            "IsCA",
+        ]
+    }
+
     fn field(&self, name: &str) -> Option<Value> {
         Some(match name {
             "Raw" => match &self.der {

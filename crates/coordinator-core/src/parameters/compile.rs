@@ -5,7 +5,7 @@ use std::sync::Arc;
 use marblerun_manifest::{File, Manifest, Marble};
 use marblerun_pki::pem;
 use marblerun_secret::SecretBytes;
-use marblerun_template::{Budget, Error, Function, Limit, Limits, References, Template, Value};
+use marblerun_template::{Budget, Error, ErrorKind, Function, Limit, Limits, References, SyntaxError, Template, Value};
 use thiserror::Error as ThisError;
 use zeroize::Zeroizing;
 
@@ -30,6 +30,9 @@ pub const ENV_COORDINATOR_ROOT_CA: &str = "MARBLE_PREDEFINED_COORDINATOR_ROOT_CA
 /// the 4 MiB that stock gRPC clients accept, so that the edge decides about messages, and no more than a manifest.
 pub const RENDER_LIMITS: Limits =
     Limits { steps: 1_000_000, value_bytes: 16 << 20, total_value_bytes: 64 << 20, output_bytes: 16 << 20 };
+
+/// Most parts of all templates of one Marble; what they take in memory is a multiple of their text.
+pub const MAX_MARBLE_NODES: usize = 100_000;
 
 /// Where in a Marble's parameters something stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +70,12 @@ pub enum CompileError {
         /// Which entry.
         place: Place,
     },
+    /// The Marble's templates have too many parts together.
+    #[error("{place}: with it, the templates of the Marble have more than {MAX_MARBLE_NODES} parts")]
+    Nodes {
+        /// Which entry exceeds the limit.
+        place: Place,
+    },
     /// A TLS tag that the manifest does not define.
     #[error("TLS: expected the name of a tag, got {tag:?}")]
     UnknownTag {
@@ -76,11 +85,12 @@ pub enum CompileError {
 }
 
 impl CompileError {
-    /// A stable word for the cause: the class of the template's error, `nul-byte` or `unknown-tag`.
+    /// A stable word for the cause: the class of the template's error, `nul-byte`, `limit` or `unknown-tag`.
     pub fn class(&self) -> &'static str {
         match self {
             Self::Template { error, .. } => error.class(),
             Self::Nul { .. } => "nul-byte",
+            Self::Nodes { .. } => "limit",
             Self::UnknownTag { .. } => "unknown-tag",
         }
     }
@@ -88,9 +98,9 @@ impl CompileError {
     /// What the author of the manifest can do.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Template { error, .. } => error.hint(),
+            Self::Template { error, .. } => template_hint(error),
             Self::Nul { .. } => Some("put binary values into a file, or encode them with hex or base64"),
-            Self::UnknownTag { .. } => None,
+            Self::Nodes { .. } | Self::UnknownTag { .. } => None,
         }
     }
 }
@@ -136,10 +146,33 @@ impl RenderError {
     /// What the author of the manifest can do.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Template { error, .. } => error.hint(),
+            Self::Template { error, .. } => template_hint(error),
             Self::Nul { .. } => Some("put binary values into a file, or encode them with hex or base64"),
             Self::Limit { .. } => None,
         }
+    }
+}
+
+/// Advice in the words of a manifest.
+fn template_hint(error: &Error) -> Option<&'static str> {
+    match &error.kind {
+        ErrorKind::Syntax(SyntaxError::BadCharacter { .. } | SyntaxError::BadNumber) => {
+            Some("a secret whose name is not an identifier is reached with index, as in (index .Secrets \"my-key\")")
+        }
+        ErrorKind::MissingField { name, .. } if name == "SealKey" => {
+            Some("define a secret of type symmetric-key and use it instead")
+        }
+        ErrorKind::UndefinedFunction { name } if name == "raw" => {
+            Some("raw is for files; environment variables take hex, base64, pem, or string for plain secrets")
+        }
+        ErrorKind::UndefinedFunction { name } if name == "string" => {
+            Some("string is for environment variables; files take raw")
+        }
+        _ => match error.class() {
+            "empty-secret" => Some("upload the user-defined secret before Marbles that use it are started"),
+            "missing-secret" => Some("define the secret in the manifest, or correct its name"),
+            _ => error.hint(),
+        },
     }
 }
 
@@ -191,6 +224,7 @@ pub struct CompiledParameters {
     ttls: Option<TtlsConfig>,
     used_secrets: UsedSecrets,
     used_previous_secrets: UsedSecrets,
+    nodes: usize,
 }
 
 impl CompiledParameters {
@@ -206,8 +240,9 @@ impl CompiledParameters {
                 return Err(CompileError::Nul { place: Place::Env(name.clone()) });
             }
         }
-        let files = contents(&parameters.files, &FILE_FUNCTIONS, Place::File)?;
-        let env = contents(&parameters.env, &ENV_FUNCTIONS, Place::Env)?;
+        let mut nodes_left = MAX_MARBLE_NODES;
+        let files = contents(&parameters.files, &FILE_FUNCTIONS, Place::File, &mut nodes_left)?;
+        let env = contents(&parameters.env, &ENV_FUNCTIONS, Place::Env, &mut nodes_left)?;
         let ttls = TtlsConfig::of(manifest, marble)?;
         let mut references = References::new();
         for content in files.values().chain(env.values()) {
@@ -222,7 +257,13 @@ impl CompiledParameters {
         }
         let mut used_previous_secrets = UsedSecrets::default();
         used_previous_secrets.add(&references, &["Previous", "Secrets"]);
-        Ok(Self { files, env, argv: parameters.argv.clone(), ttls, used_secrets, used_previous_secrets })
+        let nodes = MAX_MARBLE_NODES - nodes_left;
+        Ok(Self { files, env, argv: parameters.argv.clone(), ttls, used_secrets, used_previous_secrets, nodes })
+    }
+
+    /// Number of parts of all templates, some hundred bytes of memory each.
+    pub fn node_count(&self) -> usize {
+        self.nodes
     }
 
     /// The current secrets that the templates and TLS tags may use.
@@ -281,6 +322,7 @@ fn contents(
     files: &BTreeMap<String, File>,
     functions: &'static [Function],
     place: fn(String) -> Place,
+    nodes_left: &mut usize,
 ) -> Result<BTreeMap<String, Content>, CompileError> {
     files
         .iter()
@@ -290,6 +332,9 @@ fn contents(
             } else {
                 let template = Template::parse(&file.data, functions)
                     .map_err(|error| CompileError::Template { place: place(name.clone()), error })?;
+                *nodes_left = nodes_left
+                    .checked_sub(template.node_count())
+                    .ok_or_else(|| CompileError::Nodes { place: place(name.clone()) })?;
                 Content::Template(template)
             };
             Ok((name.clone(), content))

@@ -48,17 +48,14 @@ impl DataSet {
         let credential = |credential: Credential| structure(CredentialObject::new(credential));
         let marble_run = FixedFields::value(
             "manifest.MarbleRun",
-            [
-                ("RootCA", credential(self.marble_root)),
-                ("MarbleCert", credential(self.marble)),
-                ("CoordinatorRoot", credential(self.coordinator_root)),
-                ("CoordinatorIntermediate", credential(self.coordinator_intermediate)),
-            ],
+            &["RootCA", "MarbleCert", "CoordinatorRoot", "CoordinatorIntermediate"],
+            [self.marble_root, self.marble, self.coordinator_root, self.coordinator_intermediate].map(credential),
         );
-        let previous = FixedFields::value("manifest.Previous", [("Secrets", Value::Map(self.previous_secrets))]);
+        let previous = FixedFields::value("manifest.Previous", &["Secrets"], [Value::Map(self.previous_secrets)]);
         FixedFields::value(
             "manifest.Data",
-            [("MarbleRun", marble_run), ("Secrets", Value::Map(self.secrets)), ("Previous", previous)],
+            &["MarbleRun", "Secrets", "Previous"],
+            [marble_run, Value::Map(self.secrets), previous],
         )
     }
 }
@@ -70,12 +67,13 @@ fn structure(object: impl Object) -> Value {
 /// A structure whose fields are values already.
 struct FixedFields<const N: usize> {
     type_name: &'static str,
-    fields: [(&'static str, Value); N],
+    names: &'static [&'static str; N],
+    values: [Value; N],
 }
 
 impl<const N: usize> FixedFields<N> {
-    fn value(type_name: &'static str, fields: [(&'static str, Value); N]) -> Value {
-        structure(Self { type_name, fields })
+    fn value(type_name: &'static str, names: &'static [&'static str; N], values: [Value; N]) -> Value {
+        structure(Self { type_name, names, values })
     }
 }
 
@@ -84,8 +82,13 @@ impl<const N: usize> Object for FixedFields<N> {
         self.type_name
     }
 
+    fn field_names(&self) -> &'static [&'static str] {
+        self.names
+    }
+
     fn field(&self, name: &str) -> Option<Value> {
-        self.fields.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
+        let found = self.names.iter().zip(&self.values).find(|(known, _)| **known == name);
+        found.map(|(_, value)| value.clone())
     }
 }
 
@@ -121,6 +124,10 @@ impl Object for CredentialObject {
         "manifest.Credential"
     }
 
+    fn field_names(&self) -> &'static [&'static str] {
+        &["Cert", "Private", "Public"]
+    }
+
     fn field(&self, name: &str) -> Option<Value> {
         match name {
             "Cert" => Some(self.certificate.clone()),
@@ -130,6 +137,9 @@ impl Object for CredentialObject {
         }
     }
 }
+
+/// The fields of a secret.
+const SECRET_FIELDS: [&str; 8] = ["Type", "Size", "Shared", "UserDefined", "Cert", "ValidFor", "Private", "Public"];
 
 /// A whole secret.
 pub(super) struct SecretObject {
@@ -192,6 +202,10 @@ impl Object for SecretObject {
         "manifest.Secret"
     }
 
+    fn field_names(&self) -> &'static [&'static str] {
+        &SECRET_FIELDS
+    }
+
     fn field(&self, name: &str) -> Option<Value> {
         let secret = &self.secret;
         Some(match name {
@@ -217,6 +231,10 @@ pub(super) struct NoSecret;
 impl Object for NoSecret {
     fn type_name(&self) -> &'static str {
         "manifest.Secret"
+    }
+
+    fn field_names(&self) -> &'static [&'static str] {
+        &SECRET_FIELDS
     }
 
     fn field(&self, name: &str) -> Option<Value> {

@@ -17,11 +17,11 @@ const SUBSTITUTE: &[u8] = b"A";
 
 /// A template that fails with substitute data.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("Marbles.{marble_type}.Parameters.{source}")]
+#[error("Marbles.{marble_type}.Parameters")]
 pub struct DryRunError {
     /// The Marble type.
     pub marble_type: String,
-    /// Which template, and why. Part of the message already.
+    /// Which template, and why.
     pub source: RenderError,
 }
 

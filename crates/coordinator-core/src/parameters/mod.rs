@@ -9,9 +9,12 @@ mod time_value;
 mod ttls;
 mod used;
 
+#[cfg(test)]
+mod tests;
+
 pub use compile::{
     CompileError, CompiledParameters, ENV_COORDINATOR_ROOT_CA, ENV_MARBLE_CERTIFICATE_CHAIN, ENV_PRIVATE_KEY,
-    ENV_ROOT_CA, MarbleData, Parameters, Place, RENDER_LIMITS, RenderError,
+    ENV_ROOT_CA, MAX_MARBLE_NODES, MarbleData, Parameters, Place, RENDER_LIMITS, RenderError,
 };
 pub use data::{Credential, DataSet, SecretMap};
 pub use dry_run::{DryRunError, dry_run};

@@ -16,6 +16,11 @@ impl UsedSecrets {
         self.all || self.names.contains(name)
     }
 
+    /// The names that are used for certain, also of secrets that do not exist; for warnings about misspelt names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
     /// True if every secret may be used.
     pub fn is_all(&self) -> bool {
         self.all
