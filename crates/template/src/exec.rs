@@ -199,7 +199,7 @@ impl<'a> Executor<'a, '_> {
             other => return Err(Box::new(ErrorKind::RangeType { got: other.type_name().to_owned() })),
         }
         if !ran && let Some(otherwise) = &branch.otherwise {
-            // `break` in the else branch leaves the loop around this one, but `range` swallows only its own.
+            // As in Go, `break` in the else branch ends here, although it needs a loop around this one to be legal.
             return match self.body(dot, otherwise)? {
                 Flow::Break => Ok(Flow::Next),
                 other => Ok(other),
