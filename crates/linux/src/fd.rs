@@ -162,7 +162,7 @@ pub fn open_in_root(root: BorrowedFd<'_>, path: &std::ffi::CStr, flags: i32) -> 
 /// # Errors
 /// The errno of `openat`.
 pub fn open_at(dir: BorrowedFd<'_>, path: &std::ffi::CStr, flags: i32) -> io::Result<OwnedFd> {
-    // SAFETY: path is NUL-terminated; the flags never include O_CREAT without a mode being harmless (mode 0).
+    // SAFETY: path is NUL-terminated; the mode, which O_CREAT would need, is given.
     let fd = check(unsafe { libc::openat(dir.as_raw_fd(), path.as_ptr(), flags | libc::O_CLOEXEC, 0) })?;
     // SAFETY: the call succeeded, so this is an open descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

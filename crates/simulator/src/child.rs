@@ -193,7 +193,7 @@ fn become_program(program: &Program, socket: BorrowedFd<'_>) -> ! {
         let stack = Limit { soft: program.stack_bytes.min(hard), hard };
         limits::set_limit(Resource::Stack, stack).map_err(step("set the stack limit"))?;
         process::default_signals().map_err(step("reset the signals"))?;
-        fd::close_all_on_exec().map_err(step("keep descriptors from the program (needs Linux 5.11) with"))?;
+        fd::close_all_on_exec().map_err(step("close descriptors at execve (needs Linux 5.11)"))?;
         process::no_new_privileges().map_err(step("give up privileges"))
     };
     if let Err(error) = prepare() {

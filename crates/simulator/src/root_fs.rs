@@ -162,7 +162,11 @@ pub fn enter(plan: &RootPlan) -> Result<Root, RootError> {
     let (root, layers) = mount_layers(plan, &mut notes)?;
 
     let proc = directory_in(&root, "/proc")?;
-    mount::proc(&proc).map_err(not_mounted("mount the process file system on", &proc))?;
+    if let Err(error) = mount::proc(&proc) {
+        // In containers that hide parts of /proc a user namespace may not have an unhidden one.
+        mount::bind(Path::new("/proc"), &proc).map_err(not_mounted("mount the process file system on", &proc))?;
+        notes.push(format!("/proc is the host's, with its process ids ({error})"));
+    }
     let sgx = make_devices(&root)?;
     for target in &plan.memory_mounts {
         let target = directory_in(&root, target)?;

@@ -119,6 +119,7 @@ pub(crate) fn is_root() -> bool {
 pub(crate) struct Fixture {
     directory: TempDir,
     user: User,
+    outer: Vec<PathBuf>,
     wrapper: Vec<PathBuf>,
 }
 
@@ -135,7 +136,7 @@ impl Fixture {
     }
 
     pub(crate) fn with_config(config: &str) -> Self {
-        let fixture = Self { directory: public_directory(), user: User::Same, wrapper: Vec::new() };
+        let fixture = Self { directory: public_directory(), user: User::Same, outer: Vec::new(), wrapper: Vec::new() };
         fs::create_dir_all(fixture.path("instance/image")).unwrap();
         fs::write(fixture.path("instance/Occlum.json"), config).unwrap();
         fixture.add(&program("probe"), "/bin/probe");
@@ -166,6 +167,13 @@ impl Fixture {
         self
     }
 
+    /// Hides a part of `/proc` from everything, as containers do. Only for root.
+    pub(crate) fn with_hidden_proc(mut self) -> Self {
+        let script = r#"mount -t tmpfs tmpfs /proc/fs && exec "$@""#;
+        self.outer = ["unshare", "--mount", "sh", "-c", script, "sh"].map(PathBuf::from).into();
+        self
+    }
+
     pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.directory.path().join(below)
     }
@@ -182,7 +190,7 @@ impl Fixture {
 
     /// `marble-sim` with these arguments, as the user of this fixture.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut words: Vec<PathBuf> = Vec::new();
+        let mut words = self.outer.clone();
         if self.user == User::Ordinary && is_root() {
             let id = NOBODY.to_string();
             words.extend(["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--"].map(PathBuf::from));

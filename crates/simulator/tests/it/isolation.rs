@@ -27,6 +27,17 @@ fn an_ordinary_user_runs_an_image_that_belongs_to_another_user() {
 }
 
 #[test]
+fn where_parts_of_proc_are_hidden_the_program_gets_the_hosts() {
+    let mut fixture = Fixture::new().for_ordinary_user();
+    if is_root() {
+        fixture = fixture.with_hidden_proc();
+    }
+    let finished = fixture.run(&["--strict"], &["/bin/probe"]);
+    assert!(finished.stdout.starts_with("identity: Occlum"), "{finished:#?}");
+    assert_eq!(finished.stderr.contains("note: /proc is the host's"), is_root(), "{finished:#?}");
+}
+
+#[test]
 fn an_ordinary_user_without_namespaces_reads_what_to_do() {
     let deny = program("deny_namespaces");
     let fixture = Fixture::new().for_ordinary_user().through(&[&deny]);
