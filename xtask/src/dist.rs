@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: the premain as it goes into real Occlum images.
+//! `cargo xtask dist`: the programs that go into real Occlum images.
 //!
 //! A binary that is linked on a current distribution needs symbols of its C library that Occlum's glibc 2.31 does not
 //! have. So the C library of the link is chosen: `zig cc` brings the symbol tables of every glibc version. Why this way:
@@ -26,52 +26,74 @@ const ZIG: &str = "0.17.1";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The loader of every x86-64 glibc.
 const INTERPRETER: &str = "/lib64/ld-linux-x86-64.so.2";
-/// The premain, stripped, in bytes.
-const MAX_BYTES: u64 = 5 * 1024 * 1024;
+
+/// A program that runs in Occlum.
+struct Program {
+    package: &'static str,
+    name: &'static str,
+    /// Size of the stripped file that must not be exceeded.
+    max_bytes: u64,
+}
+
+const PREMAIN: Program = Program { package: "marblerun-premain", name: "premain-libos", max_bytes: 5 * MIB };
+const COORDINATOR: Program =
+    Program { package: "marblerun-coordinator", name: "marblerun-coordinator", max_bytes: 12 * MIB };
+const MIB: u64 = 1024 * 1024;
+
 /// Libraries that every glibc image has.
 const LIBRARIES: [&str; 6] =
     ["libc.so.6", "libpthread.so.0", "libdl.so.2", "libm.so.6", "librt.so.1", "ld-linux-x86-64.so.2"];
 
-/// Builds the premain, checks it and puts it into `dist/`.
+/// Builds the programs, checks them and puts them into `dist/`.
 ///
 /// # Errors
 ///
-/// If a tool is missing, the build fails, or the result does not fit into an Occlum image.
+/// If a tool is missing, a build fails, or a result does not fit into an Occlum image.
 pub fn run(workspace: &Path) -> Result<()> {
     prerequisites::require(&[CC, PYTHON])?;
-    heading("Build premain-libos for glibc 2.31");
     let cache = cache_dir()?;
     let zig = install_zig(&cache)?;
     let tools = wrappers(&cache, &zig)?;
-    let build = workspace.join("target/dist-build");
-    let arguments = ["build", "--package", "marblerun-premain", "--profile", "dist", "--locked", "--target", TARGET];
+    let dist = workspace.join("dist");
+    fs::create_dir_all(&dist).with_context(|| format!("cannot create {}", dist.display()))?;
+    for program in [PREMAIN, COORDINATOR] {
+        heading(&format!("Build {} for glibc {GLIBC_FLOOR}", program.name));
+        let built = build(workspace, &cache, &tools, &program)?;
+        let artefact = dist.join(program.name);
+        fs::copy(built, &artefact).with_context(|| format!("cannot write {}", artefact.display()))?;
+        let facts = check(&artefact, program.max_bytes)?;
+        say(&format!(
+            "dist/{}: {:.2} MB, position-independent, no symbol newer than GLIBC_{} (limit {GLIBC_FLOOR})",
+            program.name,
+            facts.bytes as f64 / 1e6,
+            facts.newest_glibc,
+        ));
+    }
+
+    heading("Run the premain as Occlum would: its tests against this build");
+    let arguments = ["test", "--quiet", "--package", PREMAIN.package, "--test", "it", "--locked", "--", "occlum"];
+    step(
+        cargo(workspace, &arguments)
+            .env("CARGO_TERM_PROGRESS_WHEN", "never")
+            .env("MARBLERUN_PREMAIN", dist.join(PREMAIN.name)),
+    )
+}
+
+/// Builds one program, by itself: building several together would give each the features of all.
+fn build(workspace: &Path, cache: &Path, tools: &Path, program: &Program) -> Result<PathBuf> {
+    let target = workspace.join("target/dist-build");
+    let arguments = ["build", "--package", program.package, "--profile", "dist", "--locked", "--target", TARGET];
     step(
         cargo(workspace, &arguments)
             .arg("--target-dir")
-            .arg(&build)
+            .arg(&target)
             .env("CARGO_TERM_PROGRESS_WHEN", "never")
             .env("ZIG_GLOBAL_CACHE_DIR", cache.join("zig-cache"))
             .env("CC_x86_64_unknown_linux_gnu", tools.join("cc"))
             .env("AR_x86_64_unknown_linux_gnu", tools.join("ar"))
             .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", tools.join("cc")),
     )?;
-
-    let dist = workspace.join("dist");
-    fs::create_dir_all(&dist).with_context(|| format!("cannot create {}", dist.display()))?;
-    let artefact = dist.join("premain-libos");
-    fs::copy(build.join(TARGET).join("dist/premain-libos"), &artefact)
-        .with_context(|| format!("cannot write {}", artefact.display()))?;
-    let facts = check(&artefact)?;
-    say(&format!(
-        "{}: {:.2} MB, position-independent, no symbol newer than GLIBC_{} (limit {GLIBC_FLOOR})",
-        artefact.strip_prefix(workspace).unwrap_or(&artefact).display(),
-        facts.bytes as f64 / 1e6,
-        facts.newest_glibc,
-    ));
-
-    heading("Run it as Occlum would: the tests of the premain against this build");
-    let arguments = ["test", "--quiet", "--package", "marblerun-premain", "--test", "it", "--locked", "--", "occlum"];
-    step(cargo(workspace, &arguments).env("CARGO_TERM_PROGRESS_WHEN", "never").env("MARBLERUN_PREMAIN", &artefact))
+    Ok(target.join(TARGET).join("dist").join(program.name))
 }
 
 fn cache_dir() -> Result<PathBuf> {
@@ -149,16 +171,16 @@ pub struct Facts {
     pub newest_glibc: Version,
 }
 
-/// Checks that a built premain runs in a real Occlum image.
+/// Checks that a built program of at most `max_bytes` runs in a real Occlum image.
 ///
 /// # Errors
 ///
 /// The first property that is missing: size, position independence with the usual interpreter, libraries and symbol
 /// versions of the image's C library, no entropy source that reads the time stamp counter.
-pub fn check(path: &Path) -> Result<Facts> {
+pub fn check(path: &Path, max_bytes: u64) -> Result<Facts> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let size = bytes.len() as u64;
-    ensure!(size <= MAX_BYTES, "{}: expected at most {MAX_BYTES} bytes, got {size}", path.display());
+    ensure!(size <= max_bytes, "{}: expected at most {max_bytes} bytes, got {size}", path.display());
     let elf = Elf::parse(&bytes).with_context(|| format!("{}: not a 64-bit ELF file", path.display()))?;
     elf.check_kind().with_context(|| format!("{}: Occlum starts no such program", path.display()))?;
     for library in elf.libraries()? {
@@ -298,20 +320,40 @@ mod tests {
     }
 
     #[test]
-    fn shared_libraries_objects_and_other_files_are_refused() {
-        // This test is linked against the C library of this machine and larger than the limit.
-        let own = std::env::current_exe().unwrap();
-        assert!(check(&own).unwrap_err().to_string().contains("expected at most"));
-        assert!(check(Path::new("/etc/passwd")).unwrap_err().to_string().contains("not a 64-bit ELF file"));
-        let library = Path::new("/lib/x86_64-linux-gnu/libm.so.6");
-        assert!(check(library).unwrap_err().to_string().contains("Occlum starts no such program"));
+    fn shared_libraries_other_files_and_large_programs_are_refused() {
+        let refused = |path: &str, max_bytes| check(Path::new(path), max_bytes).unwrap_err().to_string();
+        assert!(refused("/bin/sh", 1000).contains("expected at most 1000 bytes"));
+        assert!(refused("/etc/passwd", MIB).contains("not a 64-bit ELF file"));
+        assert!(refused("/lib/x86_64-linux-gnu/libm.so.6", 100 * MIB).contains("Occlum starts no such program"));
     }
 
     #[test]
-    fn the_built_premain_fits_into_an_occlum_image() {
-        let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/premain-libos");
-        if built.exists() {
-            check(&built).unwrap();
+    fn a_program_for_a_newer_c_library_is_refused() {
+        let newest = Elf::parse(&fs::read("/bin/sh").unwrap()).unwrap().newest_glibc().unwrap().unwrap();
+        let checked = check(Path::new("/bin/sh"), MIB);
+        if newest > GLIBC_FLOOR {
+            let expected = format!("expected at most GLIBC_2.31, got GLIBC_{newest}");
+            assert!(checked.unwrap_err().to_string().contains(&expected));
+        } else {
+            assert_eq!(checked.unwrap().newest_glibc, newest);
+        }
+    }
+
+    #[test]
+    fn a_program_that_needs_the_unwinder_of_the_compiler_is_refused() {
+        // This test program is one.
+        let own = std::env::current_exe().unwrap();
+        let error = check(&own, u64::MAX).unwrap_err().to_string();
+        assert!(error.contains("the image may lack libgcc_s.so.1"), "{error}");
+    }
+
+    #[test]
+    fn programs_in_dist_fit_into_an_occlum_image() {
+        for program in [PREMAIN, COORDINATOR] {
+            let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist").join(program.name);
+            if built.exists() {
+                check(&built, program.max_bytes).unwrap();
+            }
         }
     }
 
