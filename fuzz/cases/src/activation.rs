@@ -16,14 +16,11 @@ pub fn activation(data: &[u8]) -> Verdict {
     let response = ActivationResp::decode(data);
     check_again(&response);
     if let Ok(ActivationResp { parameters: Some(parameters) }) = &response {
-        // Debug output goes to logs; it must not hold what the variables hold.
-        let shown = format!("{parameters:?}");
-        assert!(
-            parameters
-                .env
-                .values()
-                .all(|value| value.len() < 16 || !shown.as_bytes().windows(value.len()).any(|part| part == value))
-        );
+        // Debug output goes to logs: it tells names, sizes and numbers, and is the same whatever the contents are.
+        let mut blank = parameters.clone();
+        blank.files.values_mut().chain(blank.env.values_mut()).for_each(|content| content.fill(0));
+        blank.argv.iter_mut().for_each(String::clear);
+        assert_eq!(format!("{blank:?}"), format!("{parameters:?}"));
         if check(parameters).is_ok() {
             let launch = launch(parameters.clone(), std::iter::empty());
             assert!(launch.argument_area_bytes(OsStr::new("app")) > 0);
