@@ -16,7 +16,7 @@ use marblerun_api::rpc::{ActivationReq, ActivationResp, Parameters};
 use marblerun_attestation::{EvaluationNumbers, Fmspc, Tee, with_oe_header};
 use marblerun_coordinator_core::record::{CollateralAccepted, Genesis, ManifestSet, Record};
 use marblerun_coordinator_core::secret::Secret;
-use marblerun_fuzz_cases::{TARGETS, sealed};
+use marblerun_fuzz_cases::{REQUEST_KEY_PKCS8, TARGETS, sealed};
 use marblerun_manifest::SecretType;
 use marblerun_pki::profile::{marble_root_certificate, premain_certificate};
 use marblerun_pki::request::premain_request;
@@ -239,7 +239,7 @@ fn certificates(testdata: &Path) -> Result<Seeds> {
 }
 
 fn requests() -> Result<Seeds> {
-    let key = KeyPair::generate()?;
+    let key = KeyPair::from_pkcs8(&SecretBytes::copy_from(REQUEST_KEY_PKCS8))?;
     let request = |names: &str| premain_request(&key, &AltNames::from_list(names));
     let mut tampered = request("web.example.com")?;
     let middle = tampered.len() / 2;
@@ -249,6 +249,7 @@ fn requests() -> Result<Seeds> {
         ("name", request("web.example.com")?),
         ("names-and-addresses", request("web.example.com,*.example.org,192.0.2.1,2001:db8::1")?),
         ("tampered", tampered),
+        ("no-request", vec![0x30, 0]),
     ]
     .map(|(name, data)| (name.to_owned(), data))
     .into())

@@ -25,7 +25,7 @@ pub use attestation::{collateral, quote};
 pub use environment::marble_environment;
 pub use image::{pin_file, restrictions_file, trust_file, uuid_file};
 pub use manifest::{certificate_template, manifest, user_secrets};
-pub use pki::{certificate, certificate_request, pem};
+pub use pki::{REQUEST_KEY_PKCS8, certificate, certificate_request, pem};
 pub use program::{occlum_json, program_file};
 pub use record::{marble_uuid, record};
 pub use rest::{api_answer, api_request, nonce_query};

@@ -3,6 +3,8 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use der::asn1::BitStringRef;
+use der::{AnyRef, Decode, Encode, Reader, SliceReader, Tag};
 use marblerun_manifest::{MAX_RECOVERY_KEY_BITS, recovery_key, user_certificate};
 use marblerun_pki::certificate::{GeneralNames, MAX_CERTIFICATE_BYTES};
 use marblerun_pki::pem::{decode_all, decode_certificates, encode};
@@ -13,6 +15,7 @@ use marblerun_pki::tls::{SCHEMES, Version, verify};
 use marblerun_pki::{
     AltNames, Certificate, CertificateRequest, CertificateTemplate, Issuer, KeyPair, verify_chain_to_pin,
 };
+use marblerun_secret::SecretBytes;
 use rustls_pki_types::UnixTime;
 
 use crate::Verdict;
@@ -61,11 +64,29 @@ pub(crate) fn issue_from_template(template: &CertificateTemplate) -> Verdict {
     Verdict::Accepted
 }
 
+/// The key of the corpus' requests. It is public and protects nothing.
+pub const REQUEST_KEY_PKCS8: &[u8] = include_bytes!("../keys/request.p8");
+
+static REQUEST_KEY: LazyLock<KeyPair> = LazyLock::new(|| {
+    KeyPair::from_pkcs8(&SecretBytes::copy_from(REQUEST_KEY_PKCS8)).expect("the file holds a P-384 key")
+});
+
 /// A Marble's certificate request: whoever sent an accepted one gets a certificate for the names in it.
+///
+/// The signature of a request is the sender's own, so it is also tried with a good one: a fuzzer cannot make that, an
+/// attacker can.
 pub fn certificate_request(data: &[u8]) -> Verdict {
-    let parsed = CertificateRequest::parse_and_verify(data);
+    let as_sent = admit_request(data);
+    match sign_again(data) {
+        Some(signed) => as_sent.or(admit_request(&signed)),
+        None => as_sent,
+    }
+}
+
+fn admit_request(der: &[u8]) -> Verdict {
+    let parsed = CertificateRequest::parse_and_verify(der);
     let Ok(request) = &parsed else { return Verdict::of(&parsed) };
-    assert!(data.len() <= MAX_REQUEST_BYTES);
+    assert!(der.len() <= MAX_REQUEST_BYTES);
     let public_key = request.public_key_der();
     let uuid = "3f0c5a1e-9d2b-4c6f-8a7e-0123456789ab";
     let issued = marble_certificate(&issuer(), request, uuid, "web", public_key, now());
@@ -74,8 +95,22 @@ pub fn certificate_request(data: &[u8]) -> Verdict {
         let certificate = Certificate::parse(der).expect("checked above");
         let subject = certificate.subject().expect("we wrote the subject");
         assert_eq!(subject.common_name, uuid, "the request chose the common name");
+        let names = certificate.alt_names().expect("we wrote the names");
+        assert_eq!((&names.dns, &names.ips), (&request.names().dns, &request.names().ips));
     }
     Verdict::of(&issued)
+}
+
+/// The signed part of a request (RFC 2986 4.2: its first element) with a signature of [`REQUEST_KEY`].
+fn sign_again(request: &[u8]) -> Option<Vec<u8>> {
+    /// ecdsa-with-SHA384 (RFC 5758 3.2).
+    const ALGORITHM: &[u8] = b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x03";
+    let outer = AnyRef::from_der(request).ok()?;
+    let info = SliceReader::new(outer.value()).ok()?.tlv_bytes().ok()?;
+    let signature = REQUEST_KEY.sign_sha384(info).expect("the provider signs");
+    let signature = BitStringRef::from_bytes(&signature).and_then(|bits| bits.to_der()).ok()?;
+    let body = [info, ALGORITHM, &signature].concat();
+    AnyRef::new(Tag::Sequence, &body).and_then(|sequence| sequence.to_der()).ok()
 }
 
 /// A certificate that a peer shows or a manifest contains: every part of it is read, and a template taken from it
@@ -132,5 +167,18 @@ pub fn pem(data: &[u8]) -> Verdict {
     match &decoded {
         Ok(blocks) if blocks.is_empty() => Verdict::Refused,
         _ => Verdict::of(&decoded),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_with_a_broken_signature_is_tried_with_a_good_one() {
+        let mut request = include_bytes!("../../corpus/certificate_request/seed-name").to_vec();
+        *request.last_mut().unwrap() ^= 1;
+        assert_eq!(admit_request(&request), Verdict::Refused);
+        assert_eq!(certificate_request(&request), Verdict::Accepted);
     }
 }
