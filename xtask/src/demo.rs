@@ -160,7 +160,7 @@ impl Demo {
         let hostile = self.start_coordinator("hostile")?;
         say("it accepts the same manifest, for it can verify the Marble as well as the true one:");
         succeed(&mut self.cli(&["manifest", "set", "manifest.json"], &[]))?;
-        self.refused("hello", "root", &["RootSHA256", "expected", "got"])?;
+        self.refused("hello", "root", &["expected the root certificate with SHA-256", "got"])?;
         hostile.stop();
 
         heading("Summary");

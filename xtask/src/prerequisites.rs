@@ -31,10 +31,7 @@ pub const OPENSSL: Tool = Tool {
 /// Python with venv: the conformance suite, and the linker for old C libraries.
 pub const PYTHON: Tool = Tool {
     program: "python3",
-    probe: &[
-        "-c",
-        "import venv, ensurepip, sys; sys.exit(sys.version_info < (3, 11))",
-    ],
+    probe: &["-c", "import venv, ensurepip, sys; sys.exit(sys.version_info < (3, 11))"],
     used_for: "the conformance suite and the distribution linker (3.11 or later, with venv)",
     fix: "apt-get install python3 python3-venv",
 };
@@ -63,10 +60,8 @@ pub fn require(tools: &[Tool]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let lines: Vec<_> = missing
-        .iter()
-        .map(|tool| format!("  {} (for {}): {}", tool.program, tool.used_for, tool.fix))
-        .collect();
+    let lines: Vec<_> =
+        missing.iter().map(|tool| format!("  {} (for {}): {}", tool.program, tool.used_for, tool.fix)).collect();
     bail!("tools are missing; on Debian or Ubuntu:\n{}", lines.join("\n"));
 }
 

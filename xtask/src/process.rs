@@ -31,11 +31,7 @@ pub fn shown(command: &Command) -> String {
 fn quoted(word: &OsStr) -> String {
     let word = word.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.into_owned()
-    } else {
-        format!("'{word}'")
-    }
+    if !word.is_empty() && word.chars().all(plain) { word.into_owned() } else { format!("'{word}'") }
 }
 
 /// Runs a long step with its output visible, and says how long it took.
@@ -46,9 +42,7 @@ fn quoted(word: &OsStr) -> String {
 pub fn step(command: &mut Command) -> Result<()> {
     println!("$ {}", shown(command));
     let start = Instant::now();
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    let status = command.status().with_context(|| format!("cannot start {:?}", command.get_program()))?;
     if !status.success() {
         bail!("`{}` failed: {status}", shown(command));
     }
@@ -63,10 +57,7 @@ pub fn step(command: &mut Command) -> Result<()> {
 /// If the command cannot be started.
 pub fn capture(command: &mut Command) -> Result<Output> {
     println!("$ {}", shown(command));
-    command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start {:?}", command.get_program()))
+    command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {:?}", command.get_program()))
 }
 
 /// Like [`capture`], for a command that must succeed; its standard output.
@@ -77,12 +68,7 @@ pub fn capture(command: &mut Command) -> Result<Output> {
 pub fn succeed(command: &mut Command) -> Result<String> {
     let output = capture(command)?;
     if !output.status.success() {
-        bail!(
-            "`{}` failed: {}\n{}",
-            shown(command),
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
+        bail!("`{}` failed: {}\n{}", shown(command), output.status, String::from_utf8_lossy(&output.stderr));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
