@@ -121,7 +121,6 @@ impl Demo {
         heading("The manifest: this measurement may join, and this is what it gets");
         let manifest = fs::read_to_string(self.samples.join("occlum-hello/manifest.json"))?;
         self.write("manifest.json", &manifest.replace("@MRENCLAVE@", &measurement))?;
-        print!("{}", self.read("manifest.json")?);
         print!("{}", succeed(&mut self.cli(&["manifest", "set", "manifest.json"], &[]))?);
 
         heading("Run the Marble");
@@ -301,7 +300,10 @@ impl Demo {
         fs::read_to_string(self.work.join(path)).with_context(|| format!("cannot read {path}"))
     }
 
+    /// Writes a file that a reader can write by hand.
     fn write(&self, path: &str, content: &str) -> Result<()> {
+        println!("$ cat > {path}");
+        content.lines().for_each(|line| println!("   > {}", shortened(line)));
         fs::write(self.work.join(path), content).with_context(|| format!("cannot write {path}"))
     }
 }
@@ -369,6 +371,15 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A line for the terminal: a certificate in one line would fill the screen.
+fn shortened(line: &str) -> String {
+    const LONGEST: usize = 160;
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}… ({} characters)", &line[..end], line.chars().count()),
+        None => line.to_owned(),
+    }
 }
 
 /// The string member `name` of a flat JSON object that our own tool printed.
