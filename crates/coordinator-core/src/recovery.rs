@@ -3,21 +3,21 @@
 //! One recovery key gets the key itself, all-of-n gets XOR shares, a threshold below n gets Shamir shares over GF(2^8)
 //! with the polynomial 0x11B. Each share is encrypted to its party with RSA-OAEP (SHA-256, empty label).
 
-use std::collections::BTreeMap;
-use std::convert::Infallible;
+mod shamir;
 
+use std::collections::BTreeMap;
+
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
-use blahaj::Sharks;
 use marblerun_secret::SecretBytes;
-use rand_core::{TryCryptoRng, TryRng};
 use thiserror::Error;
 use zeroize::Zeroize;
 
 /// Bytes of the key that the shares make.
 pub const KEY_LEN: usize = 32;
-/// Shamir's scheme over GF(2^8) has one share per non-zero field element.
-const MAX_SHAMIR_SHARES: usize = 255;
+/// Most parties of one deployment: what is stored for each of them has to stay small.
+pub const MAX_SHARES: usize = 4096;
 
 /// A fresh recovery key and what each party gets of it.
 #[derive(Debug)]
@@ -26,8 +26,19 @@ pub struct RecoverySecrets {
     pub key: SecretBytes,
     /// How the shares make the key.
     pub scheme: Scheme,
+    /// What is stored of each share, in the order of the parties' names.
+    pub shares: Vec<ShareHashes>,
     /// For each party its share, encrypted to it. Given out once.
     pub encrypted: BTreeMap<String, Vec<u8>>,
+}
+
+/// What may be known of a share: whose it is, and how to recognise it. Both are SHA-256 and public.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShareHashes {
+    /// Of the party's SubjectPublicKeyInfo (DER).
+    pub public_key: [u8; 32],
+    /// Of the share in plain form.
+    pub share: [u8; 32],
 }
 
 /// How shares make the key.
@@ -59,9 +70,11 @@ pub enum RecoveryError {
         /// Name in the manifest.
         name: String,
     },
-    /// Shamir's scheme has no more shares.
-    #[error("RecoveryKeys: expected at most {MAX_SHAMIR_SHARES} keys with a threshold, got {got}")]
+    /// The scheme has no more shares.
+    #[error("RecoveryKeys: expected at most {max} keys with this RecoveryThreshold, got {got}")]
     TooManyShares {
+        /// The limit: lower with a threshold below the number of keys.
+        max: usize,
         /// Number of keys.
         got: usize,
     },
@@ -86,23 +99,31 @@ pub enum RecoveryError {
 pub fn make(keys: &BTreeMap<String, Vec<u8>>, threshold: u64) -> Result<Option<RecoverySecrets>, RecoveryError> {
     let Some(scheme) = scheme(keys.len(), threshold)? else { return Ok(None) };
     let (key, shares) = split(scheme)?;
+    let hashes = keys
+        .values()
+        .zip(&shares)
+        .map(|(public_key, share)| ShareHashes { public_key: sha256(public_key), share: sha256(share.expose()) });
+    let hashes = hashes.collect();
     let encrypted = keys
         .iter()
         .zip(&shares)
         .map(|((name, public_key), share)| Ok((name.clone(), encrypt(name, public_key, share)?)))
         .collect::<Result<_, _>>()?;
-    Ok(Some(RecoverySecrets { key, scheme, encrypted }))
+    Ok(Some(RecoverySecrets { key, scheme, shares: hashes, encrypted }))
 }
 
 fn scheme(keys: usize, threshold: u64) -> Result<Option<Scheme>, RecoveryError> {
     match (keys, threshold) {
         (0, 0) => Ok(None),
         (1, 0) => Ok(Some(Scheme::Single)),
+        (shares, all) if shares > MAX_SHARES && (all == 0 || all == shares as u64) => {
+            Err(RecoveryError::TooManyShares { max: MAX_SHARES, got: shares })
+        }
         (shares, 0) => Ok(Some(Scheme::AllOf { shares })),
         (shares, all) if all == shares as u64 && shares > 1 => Ok(Some(Scheme::AllOf { shares })),
         (shares, some) if some >= 2 && some < shares as u64 => match u8::try_from(some) {
-            Ok(threshold) if shares <= MAX_SHAMIR_SHARES => Ok(Some(Scheme::Threshold { threshold, shares })),
-            _ => Err(RecoveryError::TooManyShares { got: shares }),
+            Ok(threshold) if shares <= shamir::MAX_SHARES => Ok(Some(Scheme::Threshold { threshold, shares })),
+            _ => Err(RecoveryError::TooManyShares { max: shamir::MAX_SHARES, got: shares }),
         },
         (keys, threshold) => Err(RecoveryError::Threshold { threshold, keys }),
     }
@@ -125,19 +146,10 @@ fn split(scheme: Scheme) -> Result<(SecretBytes, Vec<SecretBytes>), RecoveryErro
         }
         Scheme::Threshold { threshold, shares } => {
             let key = random_key()?;
-            let mut random = ProviderRandom::default();
-            let dealt = Sharks(threshold).dealer_rng(key.expose(), &mut random);
-            let shares = dealt.take(shares).map(|share| share_bytes(&share)).collect();
-            if random.failed { Err(RecoveryError::Random) } else { Ok((key, shares)) }
+            let shares = shamir::split(&key, threshold, shares).map_err(|_| RecoveryError::Random)?;
+            Ok((key, shares))
         }
     }
-}
-
-/// The form on paper: the values for all bytes of the key, then x. The library puts x first.
-fn share_bytes(share: &blahaj::Share) -> SecretBytes {
-    let mut bytes = Vec::from(share);
-    bytes.rotate_left(1);
-    SecretBytes::new(bytes)
 }
 
 fn random_key() -> Result<SecretBytes, RecoveryError> {
@@ -146,6 +158,12 @@ fn random_key() -> Result<SecretBytes, RecoveryError> {
     let secret = SecretBytes::copy_from(&key);
     key.zeroize();
     Ok(secret)
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    hash
 }
 
 fn encrypt(name: &str, public_key: &[u8], share: &SecretBytes) -> Result<Vec<u8>, RecoveryError> {
@@ -158,35 +176,6 @@ fn encrypt(name: &str, public_key: &[u8], share: &SecretBytes) -> Result<Vec<u8>
     ciphertext.truncate(length);
     Ok(ciphertext)
 }
-
-/// The provider's generator, for a library that wants Rust's trait. The trait has no failure, so it is noted here.
-#[derive(Default)]
-struct ProviderRandom {
-    failed: bool,
-}
-
-impl TryRng for ProviderRandom {
-    type Error = Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        let mut bytes = [0; 4];
-        self.try_fill_bytes(&mut bytes)?;
-        Ok(u32::from_le_bytes(bytes))
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        let mut bytes = [0; 8];
-        self.try_fill_bytes(&mut bytes)?;
-        Ok(u64::from_le_bytes(bytes))
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
-        self.failed |= SystemRandom::new().fill(bytes).is_err();
-        Ok(())
-    }
-}
-
-impl TryCryptoRng for ProviderRandom {}
 
 #[cfg(test)]
 mod tests {
@@ -207,7 +196,13 @@ mod tests {
         for (keys, threshold) in [(0, 1), (1, 1), (3, 1), (3, 4)] {
             assert!(matches!(scheme(keys, threshold), Err(RecoveryError::Threshold { .. })), "{keys} {threshold}");
         }
-        assert!(matches!(scheme(256, 2), Err(RecoveryError::TooManyShares { got: 256 })));
+        assert!(matches!(scheme(256, 2), Err(RecoveryError::TooManyShares { max: 255, got: 256 })));
+        check_scheme(4096, 0, Some(Scheme::AllOf { shares: 4096 }));
+        for threshold in [0, 4097] {
+            let error = scheme(4097, threshold).unwrap_err();
+            let expected = "RecoveryKeys: expected at most 4096 keys with this RecoveryThreshold, got 4097";
+            assert_eq!(error.to_string(), expected);
+        }
     }
 
     #[test]
@@ -220,52 +215,11 @@ mod tests {
         assert_eq!(sum, key.expose());
     }
 
-    /// Multiplication in GF(2^8) with 0x11B, written out to check the library against the definition.
-    fn multiply(mut a: u8, mut b: u8) -> u8 {
-        let mut product = 0;
-        while b > 0 {
-            if b & 1 == 1 {
-                product ^= a;
-            }
-            a = if a & 0x80 == 0 { a << 1 } else { (a << 1) ^ 0x1b };
-            b >>= 1;
-        }
-        product
-    }
-
-    fn interpolate(shares: &[&[u8]]) -> Vec<u8> {
-        let inverse = |a: u8| (1..=255).find(|b| multiply(a, *b) == 1).unwrap();
-        (0..KEY_LEN)
-            .map(|i| {
-                shares.iter().fold(0, |sum, share| {
-                    let x = share[KEY_LEN];
-                    let factor = shares.iter().map(|other| other[KEY_LEN]).filter(|other| *other != x);
-                    let factor = factor.fold(1, |product, other| multiply(product, multiply(other, inverse(other ^ x))));
-                    sum ^ multiply(share[i], factor)
-                })
-            })
-            .collect()
-    }
-
     #[test]
-    fn known_shamir_shares_give_their_key() {
-        assert_eq!(multiply(0x57, 0x83), 0xc1);
-        let first = [&[0x99; 32][..], &[1]].concat();
-        let second = hex::decode("a3a6a9acb7b2bdb88b8e81849f9a9590f3f6f9fce7e2ede8dbded1d4cfcac5c002").unwrap();
-        let last = hex::decode("9d8fb9abd5c7f1e30d1f293b45576173a6b48290eefccad8362412007e6c5a48ff").unwrap();
-        let key: Vec<u8> = (0..32).collect();
-        assert_eq!(interpolate(&[&first, &second, &last]), key);
-    }
-
-    #[test]
-    fn any_threshold_of_shamir_shares_makes_the_key_and_fewer_do_not() {
+    fn a_share_of_a_threshold_is_one_byte_longer_than_the_key() {
         let (key, shares) = split(Scheme::Threshold { threshold: 2, shares: 3 }).unwrap();
+        assert_eq!((key.len(), shares.len()), (KEY_LEN, 3));
         assert!(shares.iter().all(|share| share.len() == KEY_LEN + 1));
-        let shares: Vec<&[u8]> = shares.iter().map(SecretBytes::expose).collect();
-        for pair in [[0, 1], [0, 2], [2, 1]] {
-            assert_eq!(interpolate(&pair.map(|i| shares[i])), key.expose());
-        }
-        assert_ne!(interpolate(&[shares[0]]), key.expose());
     }
 
     #[test]
@@ -274,11 +228,12 @@ mod tests {
         use aws_lc_rs::rsa::{KeySize, OaepPrivateDecryptingKey, PrivateDecryptingKey};
         let private = PrivateDecryptingKey::generate(KeySize::Rsa2048).unwrap();
         let public = private.public_key().as_der().unwrap().as_ref().to_vec();
-        let secrets = make(&BTreeMap::from([("ops".to_owned(), public)]), 0).unwrap().unwrap();
+        let secrets = make(&BTreeMap::from([("ops".to_owned(), public.clone())]), 0).unwrap().unwrap();
         let private = OaepPrivateDecryptingKey::new(private).unwrap();
         let mut plain = vec![0; private.min_output_size()];
         let share = private.decrypt(&OAEP_SHA256_MGF1SHA256, &secrets.encrypted["ops"], &mut plain, None).unwrap();
         assert_eq!(share, secrets.key.expose());
+        assert_eq!(secrets.shares, [ShareHashes { public_key: sha256(&public), share: sha256(share) }]);
     }
 
     #[test]

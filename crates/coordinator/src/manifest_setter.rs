@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use marblerun_coordinator_core::ledger::Refusal;
+use marblerun_coordinator_core::recovery::{RecoverySecrets, Scheme};
 use marblerun_coordinator_core::set_manifest::{PreparedManifest, SetManifestError, prepare};
-use marblerun_sealing::{SealMode, SealPolicy};
+use marblerun_sealing::{RecoveryRecipient, RecoveryScheme, RecoveryShare, SealError, SealMode, SealPolicy};
+use marblerun_storage::CommitOptions;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
@@ -25,6 +27,9 @@ pub enum SetError {
     /// The manifest is refused.
     #[error(transparent)]
     Refused(#[from] SetManifestError),
+    /// The recovery secrets do not fit the format of the state, which would be a defect of this program.
+    #[error("recovery secrets cannot be stored")]
+    Recovery(#[from] SealError),
     /// The state or the storage does not allow it.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -38,7 +43,7 @@ impl SetError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Write(error) => error.hint(),
-            Self::Refused(_) | Self::Interrupted => None,
+            Self::Refused(_) | Self::Recovery(_) | Self::Interrupted => None,
         }
     }
 }
@@ -75,13 +80,32 @@ impl ManifestSetter {
             warn!("manifest: {warning}");
         }
         let fingerprint = marblerun_manifest::fingerprint(&record.raw);
-        self.writer.set_manifest(record, sealed(seal_mode)).await?;
+        let mode = sealed(seal_mode);
+        let (recipient, encrypted) = recovery.map(recipient).transpose()?.unzip();
+        if recipient.is_some() && mode == SealMode::Disabled {
+            warn!("manifest: with SealMode Disabled nothing is stored, so the recovery secrets will open nothing");
+        }
+        // Once this returns, the state opens with the shares that the answer gives out.
+        self.writer.set_manifest(record, CommitOptions { mode, recovery: recipient }).await?;
         info!(fingerprint, seal_mode = seal_mode.as_str(), "manifest set");
 
         let quoter = Arc::clone(&self.quoter);
         tokio::task::spawn_blocking(move || quoter.renew_or_warn()).await.map_err(|_| SetError::Interrupted)?;
-        Ok(recovery.map(|recovery| recovery.encrypted).unwrap_or_default())
+        Ok(encrypted.unwrap_or_default())
     }
+}
+
+/// Whom the state is wrapped for, and what each party gets.
+fn recipient(secrets: RecoverySecrets) -> Result<(RecoveryRecipient, BTreeMap<String, Vec<u8>>), SealError> {
+    let RecoverySecrets { key, scheme, shares, encrypted } = secrets;
+    let scheme = match scheme {
+        Scheme::Single => RecoveryScheme::Single,
+        Scheme::AllOf { .. } => RecoveryScheme::AllOf,
+        Scheme::Threshold { threshold, .. } => RecoveryScheme::Threshold { threshold },
+    };
+    let shares =
+        shares.iter().map(|hashes| RecoveryShare { public_key_hash: hashes.public_key, share_hash: hashes.share });
+    Ok((RecoveryRecipient::new(key, scheme, shares.collect())?, encrypted))
 }
 
 fn sealed(mode: marblerun_manifest::SealMode) -> SealMode {

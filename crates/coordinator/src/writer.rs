@@ -8,9 +8,9 @@ use std::thread;
 
 use marblerun_coordinator_core::ledger::{Command, Ledger, Refusal, ReplayError};
 use marblerun_coordinator_core::record::{Genesis, ManifestSet, Record};
-use marblerun_sealing::{HeadInfo, SealMode};
+use marblerun_sealing::HeadInfo;
 use marblerun_secret::SecretBytes;
-use marblerun_storage::{CommitError, OpenError, Recovery, SealedLog};
+use marblerun_storage::{CommitError, CommitOptions, OpenError, Recovery, SealedLog};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
@@ -65,7 +65,7 @@ pub enum Backing {
 struct Request {
     command: Command,
     /// Takes effect together with the command; only a manifest brings one.
-    mode: Option<SealMode>,
+    options: Option<CommitOptions>,
     reply: oneshot::Sender<Result<(), WriteError>>,
 }
 
@@ -83,18 +83,18 @@ impl WriterHandle {
         self.send(command, None).await
     }
 
-    /// Sets the first manifest; its seal mode takes effect with the same record.
+    /// Sets the first manifest; its seal mode and recovery recipient take effect with the same record.
     ///
     /// # Errors
     ///
     /// See [`WriteError`]; nothing was changed then.
-    pub async fn set_manifest(&self, set: ManifestSet, mode: SealMode) -> Result<(), WriteError> {
-        self.send(Command::SetManifest(Box::new(set)), Some(mode)).await
+    pub async fn set_manifest(&self, set: ManifestSet, options: CommitOptions) -> Result<(), WriteError> {
+        self.send(Command::SetManifest(Box::new(set)), Some(options)).await
     }
 
-    async fn send(&self, command: Command, mode: Option<SealMode>) -> Result<(), WriteError> {
+    async fn send(&self, command: Command, options: Option<CommitOptions>) -> Result<(), WriteError> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(Request { command, mode, reply }).await.map_err(|_| WriteError::Ended)?;
+        self.0.send(Request { command, options, reply }).await.map_err(|_| WriteError::Ended)?;
         answer.await.map_err(|_| WriteError::Ended)?
     }
 }
@@ -141,17 +141,16 @@ impl Writer {
         }
     }
 
-    /// Serves what waits: changes of the seal mode alone, everything between them in one flush.
+    /// Serves what waits: manifests alone, everything between them in one flush.
     fn serve(&mut self, waiting: &mut Vec<Request>) {
         let mut batch = Vec::new();
         for request in waiting.drain(..) {
-            if request.mode.is_none() {
+            let Request { command, options: Some(options), reply } = request else {
                 batch.push(request);
                 continue;
-            }
+            };
             self.commit(std::mem::take(&mut batch));
-            let Request { command, mode, reply } = request;
-            let result = self.set_manifest(command, mode.unwrap_or_default());
+            let result = self.set_manifest(command, options);
             // A caller that went away does not need the answer.
             let _ = reply.send(result);
         }
@@ -195,16 +194,16 @@ impl Writer {
         self.ledger.decide(command).map_err(|refusal| WriteError::Refused(Arc::new(refusal)))
     }
 
-    fn set_manifest(&mut self, command: Command, mode: SealMode) -> Result<(), WriteError> {
+    fn set_manifest(&mut self, command: Command, options: CommitOptions) -> Result<(), WriteError> {
         let Some(record) = self.decide(command)? else { return Ok(()) };
         let payload = record.encode();
         match self.backing.take() {
             None => Err(WriteError::Ended),
-            Some(Backing::Recovery(recovery, genesis)) => self.replace(*recovery, genesis, record, &payload, mode),
+            Some(Backing::Recovery(recovery, genesis)) => self.replace(*recovery, genesis, record, &payload, options),
             Some(log @ Backing::Log(_)) => {
                 self.backing = Some(log);
                 self.ledger.apply(record).map_err(|error| WriteError::Apply(Arc::new(error)))?;
-                self.flush(&[payload], |log, payloads| log.commit_with_mode(mode, payloads))
+                self.flush(&[payload], |log, payloads| log.commit_with(options, payloads))
             }
         }
     }
@@ -216,14 +215,14 @@ impl Writer {
         genesis: Genesis,
         record: Record,
         payload: &SecretBytes,
-        mode: SealMode,
+        options: CommitOptions,
     ) -> Result<(), WriteError> {
         self.ledger.apply(record).map_err(|error| WriteError::Apply(Arc::new(error)))?;
         let fault = recovery.fault().to_string();
         let (new, kept) = recovery.replace().map_err(|error| WriteError::Replace(Arc::new(error)))?;
         let first = Record::Genesis(genesis).encode();
         let log = new
-            .create(mode, &[first.expose(), payload.expose()])
+            .create(options, &[first.expose(), payload.expose()])
             .map_err(|error| WriteError::Storage(Arc::new(error)))?;
         warn!(kept, fault, deployment = %log.deployment_id(), "a new manifest replaced a state that did not open");
         self.backing = Some(Backing::Log(log));

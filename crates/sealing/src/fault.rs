@@ -29,6 +29,26 @@ pub enum Fault {
         /// What is stored.
         got: u16,
     },
+    /// Only the recovery recipient's wrap is left of a deployment: never a first start.
+    #[error("sealed_key and sealed_data are missing, but sealed_recovery exists")]
+    OnlyRecovery,
+    /// There is no wrap for a recovery recipient.
+    #[error("sealed_recovery is missing")]
+    RecoveryMissing,
+    /// The recovery key does not open the wrap for the recovery recipient.
+    #[error("sealed_recovery does not open with this recovery key: other shares, or changed")]
+    WrongRecoveryKey,
+    /// The wrap for the recovery recipient is not the one that the log demands.
+    #[error("sealed_recovery is not the one that the log holds: an older copy, or recovery was removed since")]
+    RecoverySuperseded,
+    /// A wrap for a recovery recipient and a log belong to two deployments.
+    #[error("sealed_data belongs to deployment {data}, but sealed_recovery to {recovery}")]
+    ForeignRecovery {
+        /// Deployment of the wrap.
+        recovery: DeploymentId,
+        /// Deployment of the log.
+        data: DeploymentId,
+    },
     /// A field outside the records has an impossible value.
     #[error("{object} is malformed at offset {offset}: {what}")]
     Malformed {
@@ -159,6 +179,11 @@ impl Fault {
             Self::KeyMissing | Self::SealKey { .. } | Self::WrongKey { .. } => {
                 Some("restore sealed_key, or set a new manifest to start a new deployment; the old files are kept")
             }
+            Self::OnlyRecovery => Some("restore sealed_data from a backup, or move sealed_recovery away to start anew"),
+            Self::RecoveryMissing => Some("restore sealed_recovery from a backup"),
+            Self::RecoverySuperseded => Some("restore the newest sealed_recovery and use the newest shares"),
+            Self::WrongRecoveryKey => Some("check that all shares are of this deployment and of the newest set"),
+            Self::ForeignRecovery { .. } => Some("restore sealed_recovery and sealed_data of the same deployment"),
             Self::DataMissing => Some("restore sealed_data from a backup, or move sealed_key away to start anew"),
             Self::Version { .. } => Some("start the version of the Coordinator that wrote this state"),
             Self::Magic { .. } => Some("check that the seal directory is the right one"),
@@ -195,6 +220,12 @@ pub enum SealError {
     /// The TEE could not derive the seal key.
     #[error("seal key cannot be derived")]
     SealKey(#[from] SealKeyError),
+    /// Key, scheme and shares of a recovery recipient do not fit together.
+    #[error("recovery recipient: {what}")]
+    Recipient {
+        /// What does not fit.
+        what: &'static str,
+    },
     /// A TEE's key identifier does not fit the format.
     #[error("key identifier holds at most {max} bytes, got {got}")]
     KeyIdTooLong {

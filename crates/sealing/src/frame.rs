@@ -24,13 +24,15 @@ const LENGTH_LEN: usize = 4;
 const MIN_PLAINTEXT_LEN: usize = 64;
 const MAX_PLAINTEXT_LEN: usize = padded_len(LENGTH_LEN + MAX_PAYLOAD_BYTES);
 
-/// What a record is. Values from 3 on belong to later versions (snapshot, anchor, import).
+/// What a record is. Values from 4 on belong to later versions (snapshot, anchor, import).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// First record of a process: carries the salt of its record key.
     Start,
     /// A payload of the caller.
     Data,
+    /// The recovery recipient from here on: the bytes of `sealed_recovery`, or nothing if there is none.
+    Recovery,
 }
 
 impl Kind {
@@ -38,6 +40,7 @@ impl Kind {
         match self {
             Self::Start => 1,
             Self::Data => 2,
+            Self::Recovery => 3,
         }
     }
 }
@@ -86,6 +89,7 @@ impl<'a> Frame<'a> {
         let kind = match reader.u8().ok_or(Incomplete)? {
             1 => Kind::Start,
             2 => Kind::Data,
+            3 => Kind::Recovery,
             _ => return Err(Malformed("unknown record kind")),
         };
         let policy = reader.u8().ok_or(Incomplete)?;
@@ -107,7 +111,7 @@ impl<'a> Frame<'a> {
         let predecessor = RecordHash(reader.array().ok_or(Incomplete)?);
         let salt = match kind {
             Kind::Start => Some(reader.array().ok_or(Incomplete)?),
-            Kind::Data => None,
+            Kind::Data | Kind::Recovery => None,
         };
         let plain_len = reader.position();
         reader.take(sealed_len + TAG_LEN).ok_or(Incomplete)?;

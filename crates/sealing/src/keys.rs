@@ -17,7 +17,7 @@ const MAGIC: &[u8; 8] = b"MRSEALKY";
 const VERSION: u16 = 1;
 const HEADER_LEN: usize = 64;
 const ENTRY_FIXED_LEN: usize = 48;
-/// Kinds 2 (recovery recipient), 3 (peer) and 4 (HSM) are reserved in the layout for later versions.
+/// Kind 2 (recovery recipient) has a file of its own; 3 (peer) and 4 (HSM) are reserved for later versions.
 const RECIPIENT_TEE: u16 = 1;
 
 /// A seal key and what is needed to derive it again later.
@@ -98,6 +98,15 @@ impl EpochKey {
     /// Without randomness.
     pub fn generate(deployment: DeploymentId) -> Result<Self, SealError> {
         Ok(Self { key: crypto::random_key()?, deployment, epoch: 1 })
+    }
+
+    pub(crate) fn from_parts(key: Key, deployment: DeploymentId, epoch: u64) -> Self {
+        Self { key, deployment, epoch }
+    }
+
+    /// The key itself, for wrapping it.
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
     }
 
     /// The deployment.

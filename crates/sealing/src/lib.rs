@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! TEE seal key ── HKDF(salt) ──> wrap key ── AES-256-GCM ──> epoch key (random per epoch)
+//! recovery key ── HKDF(salt) ──> wrap key ── AES-256-GCM ──────┤
 //!                                                              ├─ HKDF(32 fresh bytes per process start) ─> record key
 //!                                                              └─ HKDF ─> head key (HMAC)
 //! ```
@@ -22,6 +23,7 @@ mod head;
 mod identity;
 mod keys;
 mod reader;
+mod recovery;
 mod writer;
 
 pub use fault::{Fault, SealError};
@@ -29,5 +31,9 @@ pub use frame::{MAX_BATCH_BYTES, MAX_PAYLOAD_BYTES, RecordNonce, record_nonces};
 pub use head::{HEAD_LEN, HEADER_LEN, LogHeader};
 pub use identity::{DeploymentId, HeadInfo, RecordHash, SealMode, SealPolicy, TrustClass, TrustContext};
 pub use keys::{EpochKey, FixedSealKeys, MAX_KEY_ID_BYTES, SealKey, SealKeyError, SealKeys, WrappedKeys};
-pub use reader::{StoredLog, TornTail, VerifiedLog, open_log};
-pub use writer::{Batch, LogWriter, MAX_RECORDS_PER_START};
+pub use reader::{StoredLog, TornTail, VerifiedLog, open_log, open_log_with_recovery};
+pub use recovery::{
+    MAX_RECOVERY_BYTES, MAX_RECOVERY_SHARES, RECOVERY_KEY_BYTES, RecoveryRecipient, RecoveryScheme, RecoveryShare,
+    WrappedForRecovery, open_recovery,
+};
+pub use writer::{Batch, LogWriter, MAX_RECORDS_PER_START, RecoveryChange, RecoveryFile};

@@ -11,6 +11,7 @@ use crate::frame::{self, Frame, FrameDefect, Kind};
 use crate::head::{Head, LogHeader};
 use crate::identity::{RecordHash, SealPolicy};
 use crate::keys::{EpochKey, SealKeys, WrappedKeys};
+use crate::recovery::WrappedForRecovery;
 use crate::writer::LogWriter;
 
 /// The stored objects of one deployment, as the host gives them.
@@ -56,8 +57,10 @@ pub struct VerifiedLog {
     pub unconfirmed: u64,
     /// To be cut off.
     pub torn_tail: Option<TornTail>,
-    /// The policy under which the key is wrapped.
-    pub wrapped_under: SealPolicy,
+    /// The policy under which the key is wrapped; `None` if it was opened without the TEE's key.
+    pub wrapped_under: Option<SealPolicy>,
+    /// What `sealed_recovery` has to contain; `None` if it must not exist.
+    pub recovery: Option<Vec<u8>>,
 }
 
 /// Opens the key and proves the log: every record up to the head must be there, authentic and in its place.
@@ -74,25 +77,57 @@ pub fn open_log(stored: &StoredLog, keys: &dyn SealKeys, trust: &TrustContext) -
     if header.deployment != epoch_key.deployment() {
         return Err(Fault::ForeignDeployment { key: epoch_key.deployment(), data: header.deployment });
     }
+    let verified = verify(stored, epoch_key)?;
+    let (log, key) = (verified.writer.policy(), wrapped.policy());
+    if key == SealPolicy::ProductKey && log == SealPolicy::UniqueKey {
+        return Err(Fault::SealModeDowngrade { log, key });
+    }
+    Ok(VerifiedLog { wrapped_under: Some(key), ..verified })
+}
+
+/// Opens the key in `sealed_recovery` with the key that the recovery shares make, and proves the log as [`open_log`].
+///
+/// The wrap must be the one that the log itself holds, so that shares of an earlier set open nothing.
+///
+/// # Errors
+/// A [`Fault`] that names the kind and place of the first defect.
+pub fn open_log_with_recovery(
+    stored: &StoredLog,
+    sealed_recovery: &[u8],
+    recovery_key: &SecretBytes,
+    trust: &TrustContext,
+) -> Result<VerifiedLog, Fault> {
+    let epoch_key = WrappedForRecovery::parse(sealed_recovery)?.open(recovery_key, trust)?;
+    let header = LogHeader::parse(&stored.header)?;
+    if header.deployment != epoch_key.deployment() {
+        return Err(Fault::ForeignRecovery { recovery: epoch_key.deployment(), data: header.deployment });
+    }
+    let verified = verify(stored, epoch_key)?;
+    if verified.recovery.as_deref() != Some(sealed_recovery) {
+        return Err(Fault::RecoverySuperseded);
+    }
+    Ok(verified)
+}
+
+/// Proves the log with the key of its epoch.
+fn verify(stored: &StoredLog, epoch_key: EpochKey) -> Result<VerifiedLog, Fault> {
     let heads = Heads::open(stored, &epoch_key)?;
     let mut walk = Walk::new(epoch_key, stored.frames_at);
     let torn_tail = walk.run(&stored.frames, &heads)?;
 
-    let policy = walk.policy;
-    if wrapped.policy() == SealPolicy::ProductKey && policy == SealPolicy::UniqueKey {
-        return Err(Fault::SealModeDowngrade { log: policy, key: wrapped.policy() });
-    }
     let unconfirmed = walk.sequence - heads.newest().sequence;
-    let writer = LogWriter::at(walk.epoch_key, policy, walk.sequence, walk.hash, walk.end)
-        .map_err(|_| Fault::WrongKey { policy: wrapped.policy() })?;
+    let Walk { epoch_key, policy, recovery, sequence, hash, end, records, .. } = walk;
+    let writer = LogWriter::at(epoch_key, policy, recovery.is_some(), sequence, hash, end)
+        .map_err(|_| Fault::WrongKey { policy })?;
     Ok(VerifiedLog {
-        records: walk.records,
+        records,
         writer,
         newest_head: heads.newest,
         damaged_head: heads.copies.iter().position(Option::is_none),
         unconfirmed,
         torn_tail,
-        wrapped_under: wrapped.policy(),
+        wrapped_under: None,
+        recovery,
     })
 }
 
@@ -134,6 +169,8 @@ struct Walk {
     hash: RecordHash,
     end: u64,
     policy: SealPolicy,
+    /// Payload of the newest recovery record, unless that is empty.
+    recovery: Option<Vec<u8>>,
 }
 
 /// Why a record was refused, and whether a crash could have left it so.
@@ -155,6 +192,7 @@ impl Walk {
             hash,
             end: 0,
             policy: SealPolicy::ProductKey,
+            recovery: None,
         }
     }
 
@@ -216,9 +254,12 @@ impl Walk {
             refused(Fault::RecordMalformed { record: expected, offset, what: "length inside the record is too large" })
         })?;
 
-        match header.salt {
-            Some(salt) => drop(self.salts.insert(header.sequence, salt)),
-            None => self.records.push(payload),
+        match (header.kind, header.salt) {
+            (Kind::Recovery, _) if payload.is_empty() => self.recovery = None,
+            (Kind::Recovery, _) => self.recovery = Some(payload.expose().to_vec()),
+            (Kind::Start, Some(salt)) => drop(self.salts.insert(header.sequence, salt)),
+            // `Frame::parse` gives every start record its salt.
+            (Kind::Start | Kind::Data, _) => self.records.push(payload),
         }
         self.current = Some(key);
         self.sequence = expected;
@@ -235,7 +276,7 @@ impl Walk {
             _ => (header.start_sequence, *self.salts.get(&header.start_sequence)?),
         };
         match self.current.take() {
-            Some(current) if header.kind == Kind::Data && current.0 == start => Some(current),
+            Some(current) if header.kind != Kind::Start && current.0 == start => Some(current),
             other => {
                 self.current = other;
                 Some((start, self.epoch_key.record_key(&salt, start).ok()?))

@@ -6,8 +6,9 @@ use crate::crypto::{self, Key};
 use crate::fault::SealError;
 use crate::frame::{self, Header, Kind, MAX_BATCH_BYTES};
 use crate::head::{HEAD_LEN, Head, LogHeader};
-use crate::identity::{DeploymentId, HeadInfo, RecordHash, SealPolicy};
+use crate::identity::{DeploymentId, HeadInfo, RecordHash, SealPolicy, TrustContext};
 use crate::keys::EpochKey;
+use crate::recovery::RecoveryRecipient;
 
 /// Records under one record key; then a new start record follows. Far below what AES-GCM permits with a counter.
 pub const MAX_RECORDS_PER_START: u64 = 1 << 32;
@@ -24,7 +25,36 @@ pub struct LogWriter {
     hash: RecordHash,
     log_bytes: u64,
     policy: SealPolicy,
+    /// True if the newest record of its kind names a recovery recipient.
+    has_recovery: bool,
     start: Option<Start>,
+}
+
+/// What records to be sealed do to the recovery recipient.
+#[derive(Clone, Copy, Debug)]
+pub enum RecoveryChange<'a> {
+    /// It stays as it is.
+    Keep,
+    /// There is none from these records on.
+    Remove,
+    /// The epoch key is wrapped for this one.
+    Set {
+        /// The recipient.
+        recipient: &'a RecoveryRecipient,
+        /// What the wrap is bound to.
+        trust: &'a TrustContext,
+    },
+}
+
+/// What a batch does to `sealed_recovery`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum RecoveryFile {
+    /// It stays as it is.
+    Unchanged,
+    /// It has to go after the records are durable.
+    Removed,
+    /// Its new content, to be in place before the records are acknowledged.
+    Written(Vec<u8>),
 }
 
 /// The record key of this process and its next nonce.
@@ -42,6 +72,7 @@ pub struct Batch {
     log_bytes: u64,
     policy: SealPolicy,
     head: [u8; HEAD_LEN],
+    recovery: RecoveryFile,
     start: Start,
 }
 
@@ -54,6 +85,11 @@ impl Batch {
     /// The head to be written after the records are durable.
     pub fn head(&self) -> &[u8; HEAD_LEN] {
         &self.head
+    }
+
+    /// What is to become of `sealed_recovery`.
+    pub fn recovery(&self) -> &RecoveryFile {
+        &self.recovery
     }
 }
 
@@ -70,18 +106,19 @@ impl LogWriter {
     /// If the provider fails.
     pub fn new(epoch_key: EpochKey, policy: SealPolicy) -> Result<Self, SealError> {
         let hash = frame::genesis_hash(epoch_key.deployment());
-        Self::at(epoch_key, policy, 0, hash, 0)
+        Self::at(epoch_key, policy, false, 0, hash, 0)
     }
 
     pub(crate) fn at(
         epoch_key: EpochKey,
         policy: SealPolicy,
+        has_recovery: bool,
         sequence: u64,
         hash: RecordHash,
         log_bytes: u64,
     ) -> Result<Self, SealError> {
         let head_key = epoch_key.head_key()?;
-        Ok(Self { epoch_key, head_key, sequence, hash, log_bytes, policy, start: None })
+        Ok(Self { epoch_key, head_key, sequence, hash, log_bytes, policy, has_recovery, start: None })
     }
 
     /// The header of this log.
@@ -109,6 +146,11 @@ impl LogWriter {
         self.policy
     }
 
+    /// True if the newest confirmed records name a recovery recipient.
+    pub fn has_recovery(&self) -> bool {
+        self.has_recovery
+    }
+
     /// Length in bytes of all confirmed records.
     pub fn log_bytes(&self) -> u64 {
         self.log_bytes
@@ -124,11 +166,25 @@ impl LogWriter {
     /// # Errors
     /// If a limit is exceeded or the provider fails; the chain's end has not moved then.
     pub fn prepare(&mut self, payloads: &[&[u8]], policy: SealPolicy) -> Result<Batch, SealError> {
+        self.prepare_with(payloads, policy, RecoveryChange::Keep)
+    }
+
+    /// Like [`LogWriter::prepare`], and `change` takes effect with these very records: its own record comes first, so
+    /// that no crash leaves a payload without it.
+    ///
+    /// # Errors
+    /// As [`LogWriter::prepare`].
+    pub fn prepare_with(
+        &mut self,
+        payloads: &[&[u8]],
+        policy: SealPolicy,
+        change: RecoveryChange<'_>,
+    ) -> Result<Batch, SealError> {
         let total = payloads.iter().fold(0_usize, |sum, payload| sum.saturating_add(payload.len()));
         if total > MAX_BATCH_BYTES {
             return Err(SealError::BatchTooLarge { max: MAX_BATCH_BYTES, got: total });
         }
-        let count = u64::try_from(payloads.len()).unwrap_or(u64::MAX);
+        let count = u64::try_from(payloads.len()).unwrap_or(u64::MAX).saturating_add(u64::from(self.records(change)));
         let mut chain = Chain { frames: Vec::new(), sequence: self.sequence, hash: self.hash, policy };
         // From here to `confirm` the key is the batch's: an error on the way drops it.
         let mut start = match self.start.take() {
@@ -136,13 +192,19 @@ impl LogWriter {
             Some(start) if count > 0 && start.counter.saturating_add(count) <= MAX_RECORDS_PER_START => start,
             _ => chain.start(&self.epoch_key)?,
         };
+        let recovery = self.recovery_file(change, chain.sequence)?;
+        match &recovery {
+            RecoveryFile::Unchanged => {}
+            RecoveryFile::Removed => chain.push(&self.epoch_key, &mut start, Kind::Recovery, None, &[])?,
+            RecoveryFile::Written(file) => chain.push(&self.epoch_key, &mut start, Kind::Recovery, None, file)?,
+        }
         for payload in payloads {
             chain.push(&self.epoch_key, &mut start, Kind::Data, None, payload)?;
         }
         let Chain { frames, sequence, hash, policy } = chain;
         let log_bytes = self.log_bytes + frames.len() as u64;
         let head = self.head_at(sequence, hash, log_bytes);
-        Ok(Batch { frames, sequence, hash, log_bytes, policy, head, start })
+        Ok(Batch { frames, sequence, hash, log_bytes, policy, head, recovery, start })
     }
 
     /// Moves the chain's end to that of `batch`, which is durable now.
@@ -151,8 +213,34 @@ impl LogWriter {
         self.hash = batch.hash;
         self.log_bytes = batch.log_bytes;
         self.policy = batch.policy;
+        self.has_recovery = match batch.recovery {
+            RecoveryFile::Unchanged => self.has_recovery,
+            RecoveryFile::Removed => false,
+            RecoveryFile::Written(_) => true,
+        };
         self.start = Some(batch.start);
         self.head()
+    }
+
+    /// True if `change` needs a record.
+    fn records(&self, change: RecoveryChange<'_>) -> bool {
+        match change {
+            RecoveryChange::Keep => false,
+            RecoveryChange::Remove => self.has_recovery,
+            RecoveryChange::Set { .. } => true,
+        }
+    }
+
+    /// `change` for a record that follows record `sequence`.
+    fn recovery_file(&self, change: RecoveryChange<'_>, sequence: u64) -> Result<RecoveryFile, SealError> {
+        Ok(match change {
+            RecoveryChange::Remove if self.has_recovery => RecoveryFile::Removed,
+            RecoveryChange::Keep | RecoveryChange::Remove => RecoveryFile::Unchanged,
+            RecoveryChange::Set { recipient, trust } => {
+                let sequence = sequence.checked_add(1).ok_or(SealError::Exhausted)?;
+                RecoveryFile::Written(self.epoch_key.wrap_for_recovery(recipient, trust, sequence)?)
+            }
+        })
     }
 
     fn head_at(&self, sequence: u64, hash: RecordHash, log_bytes: u64) -> [u8; HEAD_LEN] {

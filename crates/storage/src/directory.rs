@@ -1,10 +1,10 @@
-//! A seal directory: `sealed_key`, `sealed_data`, and for a moment the files that a change needs.
+//! A seal directory: `sealed_key`, `sealed_data`, perhaps `sealed_recovery`, and for a moment what a change needs.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use marblerun_sealing::{HEAD_LEN, HEADER_LEN, SealKeys, StoredLog, TrustContext};
+use marblerun_sealing::{HEAD_LEN, HEADER_LEN, MAX_RECOVERY_BYTES, SealKeys, StoredLog, TrustContext};
 
 use crate::error::{OpenError, StoreError};
 use crate::files::{Files, HostFiles};
@@ -15,14 +15,19 @@ use crate::store::{RecordStore, Settled, Stored};
 pub const KEY_FILE: &str = "sealed_key";
 /// Header, two head blocks and the records.
 pub const DATA_FILE: &str = "sealed_data";
+/// The key wrapped for the holders of recovery shares; stays when [`KEY_FILE`] is removed.
+pub const RECOVERY_FILE: &str = "sealed_recovery";
 /// Where the records begin in [`DATA_FILE`].
 pub const LOG_OFFSET: u64 = 3 * BLOCK as u64;
 
 const NEW_KEY_FILE: &str = "sealed_key.new";
 const NEW_DATA_FILE: &str = "sealed_data.new";
+const NEW_RECOVERY_FILE: &str = "sealed_recovery.new";
 /// Says that everything is to be removed; the last file that goes.
 const ERASE_FILE: &str = "sealed_erase";
 const REPLACED_PREFIX: &str = "replaced-";
+/// The files of a state, in the order in which they are moved aside.
+const STATE_FILES: [&str; 3] = [KEY_FILE, RECOVERY_FILE, DATA_FILE];
 
 /// Header and heads lie in separate pages, so that a torn write of one cannot reach another.
 const BLOCK: usize = 4096;
@@ -137,8 +142,11 @@ impl<F: Files> DirectoryStore<F> {
         if has(ERASE_FILE) {
             return self.finish_erase();
         }
-        if has(NEW_KEY_FILE) {
-            self.remove(NEW_KEY_FILE)?;
+        // What the log holds of a staged recovery file is written anew by whoever opens the log.
+        for name in [NEW_KEY_FILE, NEW_RECOVERY_FILE] {
+            if has(name) {
+                self.remove(name)?;
+            }
         }
         if !has(NEW_DATA_FILE) {
             return Ok(());
@@ -157,7 +165,7 @@ impl<F: Files> DirectoryStore<F> {
     /// Removes everything, beginning with the visible but perhaps not yet durable marker.
     fn finish_erase(&mut self) -> Result<(), StoreError> {
         self.sync_names()?;
-        for name in [DATA_FILE, KEY_FILE, NEW_DATA_FILE, NEW_KEY_FILE] {
+        for name in [DATA_FILE, KEY_FILE, RECOVERY_FILE, NEW_DATA_FILE, NEW_KEY_FILE, NEW_RECOVERY_FILE] {
             self.remove(name)?;
         }
         self.sync_names()?;
@@ -212,12 +220,13 @@ impl<F: Files> RecordStore for DirectoryStore<F> {
         self.known = None;
         self.recover_from_crash()?;
         let key = self.read(KEY_FILE, MAX_KEY_FILE_BYTES)?;
-        let data = self.read(DATA_FILE, self.max_data_bytes)?;
-        let (wrapped_keys, mut data) = match (key, data) {
-            (None, None) => return Ok(Stored::Nothing),
-            (None, Some(_)) => return Ok(Stored::WithoutKey),
-            (Some(_), None) => return Ok(Stored::WithoutData),
-            (Some(key), Some(data)) => (key, data),
+        let recovery = self.read_recovery()?;
+        let Some(mut data) = self.read(DATA_FILE, self.max_data_bytes)? else {
+            return Ok(match (key, recovery) {
+                (Some(_), _) => Stored::WithoutData,
+                (None, Some(_)) => Stored::OnlyRecovery,
+                (None, None) => Stored::Nothing,
+            });
         };
         let length = data.len() as u64;
         let frames = data.split_off(data.len().min(3 * BLOCK));
@@ -226,14 +235,12 @@ impl<F: Files> RecordStore for DirectoryStore<F> {
         let (header, heads) = (block(), [block(), block()]);
         let known_heads = heads.each_ref().map(|head| head[..HEAD_LEN.min(head.len())].to_vec());
         self.known = Some(Known { heads: known_heads, newest: 0, length });
-        Ok(Stored::Complete(StoredLog {
-            wrapped_keys,
-            header,
-            heads,
-            heads_at: HEADS_AT,
-            frames,
-            frames_at: LOG_OFFSET,
-        }))
+        let log =
+            StoredLog { wrapped_keys: Vec::new(), header, heads, heads_at: HEADS_AT, frames, frames_at: LOG_OFFSET };
+        Ok(match key {
+            Some(wrapped_keys) => Stored::Complete { log: StoredLog { wrapped_keys, ..log }, recovery },
+            None => Stored::WithoutKey { log, recovery },
+        })
     }
 
     fn settle(&mut self, settled: Settled<'_>) -> Result<(), StoreError> {
@@ -315,6 +322,25 @@ impl<F: Files> RecordStore for DirectoryStore<F> {
         self.sync_names()
     }
 
+    fn stage_recovery(&mut self, recovery: &[u8]) -> Result<(), StoreError> {
+        self.check_head()?;
+        self.write_durably(NEW_RECOVERY_FILE, recovery).map_err(|error| {
+            // A full disk should get its space back; a leftover would be removed at the next start anyway.
+            let _ = self.remove(NEW_RECOVERY_FILE);
+            StoreError::NothingWritten(Box::new(error))
+        })
+    }
+
+    fn publish_recovery(&mut self) -> Result<(), StoreError> {
+        self.rename(NEW_RECOVERY_FILE, RECOVERY_FILE)?;
+        self.sync_names()
+    }
+
+    fn remove_recovery(&mut self) -> Result<(), StoreError> {
+        self.remove(RECOVERY_FILE)?;
+        self.sync_names()
+    }
+
     fn erase(&mut self) -> Result<(), StoreError> {
         self.known = None;
         self.write_durably(ERASE_FILE, &[])?;
@@ -326,16 +352,16 @@ impl<F: Files> RecordStore for DirectoryStore<F> {
         let names = self.at("list", "", |files, _| files.names())?;
         let numbers = names.iter().filter_map(|name| name.strip_prefix(REPLACED_PREFIX)?.parse::<u64>().ok());
         let last = numbers.max().unwrap_or(0);
-        // The key goes first: a crash in between leaves data without key, which is recovery as before, and the data
-        // then follow into the same folder.
-        let folder = match self.folder_takes_more(last)? {
+        // The data go last: a crash in between leaves them without key, which is recovery as before, and what is left
+        // then follows into the same folder.
+        let folder = match self.folder_takes_more(last, &names)? {
             true => format!("{REPLACED_PREFIX}{last}"),
             false => format!("{REPLACED_PREFIX}{}", last.saturating_add(1)),
         };
         self.at("create", &folder, |files, name| files.create_folder(name))?;
         // The key of an interrupted move has to stay there when the data follow.
         self.sync_names()?;
-        for name in [KEY_FILE, DATA_FILE] {
+        for name in STATE_FILES {
             if names.iter().any(|other| other == name) {
                 self.rename(name, &format!("{folder}/{name}"))?;
                 self.at("flush", &folder, |files, name| files.sync_names(Some(name)))?;
@@ -351,12 +377,23 @@ impl<F: Files> RecordStore for DirectoryStore<F> {
 }
 
 impl<F: Files> DirectoryStore<F> {
-    /// True if the folder of an interrupted move waits for its data file.
-    fn folder_takes_more(&mut self, number: u64) -> Result<bool, StoreError> {
+    /// True if the folder of an interrupted move waits for its data file, and has none of the files still to be moved.
+    fn folder_takes_more(&mut self, number: u64, names: &[String]) -> Result<bool, StoreError> {
         if number == 0 {
             return Ok(false);
         }
-        let data = format!("{REPLACED_PREFIX}{number}/{DATA_FILE}");
-        Ok(self.at("read", &data, |files, name| files.read(name, 0))?.is_none())
+        for name in STATE_FILES {
+            let moved = format!("{REPLACED_PREFIX}{number}/{name}");
+            let is_there = self.at("read", &moved, |files, name| files.read(name, 0))?.is_some();
+            if is_there && (name == DATA_FILE || names.iter().any(|other| other == name)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A file that is too long is cut to one byte beyond the limit: it is not the one that the log holds.
+    fn read_recovery(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.at("read", RECOVERY_FILE, |files, name| files.read(name, MAX_RECOVERY_BYTES as u64))
     }
 }

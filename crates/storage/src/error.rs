@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use marblerun_sealing::{SealError, SealKeyError};
+use marblerun_sealing::{Fault, SealError, SealKeyError};
 
 /// Why a store failed.
 #[non_exhaustive]
@@ -93,6 +93,28 @@ impl OpenError {
         match self {
             Self::Store(error) => error.hint(),
             Self::Seal(_) => None,
+        }
+    }
+}
+
+/// Why a state was not opened with a recovery key. Unless the store failed while writing, nothing was changed.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The recovery key, or the state, is refused.
+    #[error("state does not open with this recovery key")]
+    Refused(#[source] Fault),
+    /// The store failed, or the key could not be wrapped for this TEE.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+impl RecoverError {
+    /// What the operator can do next; the message stands without it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused(fault) => fault.hint(),
+            Self::Open(error) => error.hint(),
         }
     }
 }

@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use marblerun_sealing::{
-    Batch, DeploymentId, EpochKey, Fault, HeadInfo, LogWriter, SealError, SealKeys, SealMode, SealPolicy, TornTail,
-    TrustContext, VerifiedLog, open_log,
+    Batch, DeploymentId, EpochKey, Fault, HeadInfo, LogWriter, RecoveryChange, RecoveryFile, RecoveryRecipient,
+    SealError, SealKeys, SealMode, SealPolicy, TornTail, TrustContext, VerifiedLog, open_log, open_log_with_recovery,
 };
 use marblerun_secret::SecretBytes;
 
-use crate::error::{CommitError, OpenError, StoreError};
+use crate::error::{CommitError, OpenError, RecoverError, StoreError};
 use crate::store::{RecordStore, Settled, Stored};
 
 /// What a store turned out to hold.
@@ -45,6 +45,8 @@ pub struct OpenReport {
     pub damaged_head: bool,
     /// A change of the seal mode was interrupted and has been undone or finished.
     pub rewrapped: bool,
+    /// `sealed_recovery` was not what the log holds and was written anew or removed: a crash, or the host changed it.
+    pub recovery_rewritten: bool,
     /// False where the file system cannot lock out other processes.
     pub exclusive: bool,
 }
@@ -59,35 +61,103 @@ pub fn open(
     trust: TrustContext,
 ) -> Result<Opened, OpenError> {
     let stored = store.load()?;
-    let origin = Origin { store, keys, trust };
+    let mut origin = Origin { store, keys, trust };
     let fault = match stored {
         Stored::Nothing => return Ok(Opened::New(NewDeployment::on(origin)?)),
-        Stored::WithoutKey => Fault::KeyMissing,
+        Stored::WithoutKey { .. } => Fault::KeyMissing,
         Stored::WithoutData => Fault::DataMissing,
-        Stored::Complete(stored) => match open_log(&stored, &*origin.keys, &origin.trust) {
-            Ok(verified) => return Ok(Opened::Existing(settle(origin, verified)?)),
+        Stored::OnlyRecovery => Fault::OnlyRecovery,
+        Stored::Complete { log, recovery } => match open_log(&log, &*origin.keys, &origin.trust) {
+            Ok(verified) => {
+                let settled = settle(&mut origin, verified, recovery.as_deref())?;
+                return Ok(Opened::Existing(settled.into_existing(origin)));
+            }
             Err(fault) => fault,
         },
     };
     Ok(Opened::Recovery(Recovery { fault, origin }))
 }
 
+/// A state that is proven and repaired.
+struct SettledState {
+    records: Vec<SecretBytes>,
+    writer: LogWriter,
+    report: OpenReport,
+}
+
+impl SettledState {
+    fn into_existing(self, origin: Origin) -> Existing {
+        let Self { records, writer, report } = self;
+        Existing { records, log: SealedLog { origin, writer, condition: Condition::Open }, report }
+    }
+}
+
 /// Repairs what a crash left behind, and only then hands the records out.
-fn settle(mut origin: Origin, verified: VerifiedLog) -> Result<Existing, OpenError> {
-    let VerifiedLog { records, writer, newest_head, damaged_head, unconfirmed, torn_tail, wrapped_under } = verified;
+fn settle(
+    origin: &mut Origin,
+    verified: VerifiedLog,
+    stored_recovery: Option<&[u8]>,
+) -> Result<SettledState, OpenError> {
+    let VerifiedLog { records, writer, newest_head, damaged_head, unconfirmed, torn_tail, wrapped_under, recovery } =
+        verified;
     let head = writer.encode_head();
     let head = (unconfirmed > 0 || damaged_head.is_some()).then_some(&head);
     origin.store.settle(Settled { log_bytes: writer.log_bytes(), newest_head, head })?;
 
     // The log decides: a stricter wrap was prepared for a commit that never became durable, or a laxer one was due.
-    let rewrapped = wrapped_under != writer.policy();
+    let rewrapped = wrapped_under != Some(writer.policy());
     if rewrapped {
         let wrapped = writer.epoch_key().wrap(&*origin.keys, writer.policy(), &origin.trust)?;
         origin.store.replace_keys(&wrapped)?;
     }
-    let exclusive = origin.store.is_exclusive();
-    let report = OpenReport { unconfirmed, torn_tail, damaged_head: damaged_head.is_some(), rewrapped, exclusive };
-    Ok(Existing { records, log: SealedLog { origin, writer, condition: Condition::Open }, report })
+    // The log holds a copy, so that a file that was lost, changed or exchanged costs nothing.
+    let recovery_rewritten = recovery.as_deref() != stored_recovery;
+    if recovery_rewritten {
+        match recovery {
+            Some(file) => {
+                origin.store.stage_recovery(&file)?;
+                origin.store.publish_recovery()?;
+            }
+            None => origin.store.remove_recovery()?,
+        }
+    }
+    let report = OpenReport {
+        unconfirmed,
+        torn_tail,
+        damaged_head: damaged_head.is_some(),
+        rewrapped,
+        recovery_rewritten,
+        exclusive: origin.store.is_exclusive(),
+    };
+    Ok(SettledState { records, writer, report })
+}
+
+/// What takes effect with the records of one commit: what a manifest says about its own state.
+///
+/// A [`SealMode`] alone converts into options without a recovery recipient.
+#[derive(Debug, Default)]
+pub struct CommitOptions {
+    /// The manifest's `SealMode`.
+    pub mode: SealMode,
+    /// Who can open the state without the TEE's key from now on; `None` ends what was before.
+    ///
+    /// [`SealMode::Disabled`] stores nothing, and so nothing for a recipient either.
+    pub recovery: Option<RecoveryRecipient>,
+}
+
+impl From<SealMode> for CommitOptions {
+    fn from(mode: SealMode) -> Self {
+        Self { mode, recovery: None }
+    }
+}
+
+impl CommitOptions {
+    fn recovery_change<'a>(&'a self, trust: &'a TrustContext) -> RecoveryChange<'a> {
+        match &self.recovery {
+            Some(recipient) => RecoveryChange::Set { recipient, trust },
+            None => RecoveryChange::Remove,
+        }
+    }
 }
 
 /// Where a log is stored, and what protects it.
@@ -119,18 +189,24 @@ impl NewDeployment {
     ///
     /// # Errors
     /// [`CommitError::Seal`] before anything is written, [`CommitError::Create`] if the store failed.
-    pub fn create(self, mode: SealMode, payloads: &[&[u8]]) -> Result<SealedLog, CommitError> {
+    pub fn create(self, options: impl Into<CommitOptions>, payloads: &[&[u8]]) -> Result<SealedLog, CommitError> {
         let Self { mut origin, epoch_key } = self;
-        let (policy, condition) = match mode {
+        let options = options.into();
+        let (policy, condition) = match options.mode {
             SealMode::Sealed(policy) => (policy, Condition::Open),
             SealMode::Disabled => (SealPolicy::UniqueKey, Condition::Disabled),
         };
         let mut writer = LogWriter::new(epoch_key, policy)?;
-        let batch = writer.prepare(payloads, policy)?;
+        let batch = writer.prepare_with(payloads, policy, options.recovery_change(&origin.trust))?;
         if condition == Condition::Open {
             let wrapped = writer.epoch_key().wrap(&*origin.keys, policy, &origin.trust)?;
             let header = writer.header().encode();
             origin.store.create(&wrapped, &header, batch.frames(), batch.head()).map_err(CommitError::Create)?;
+            // A crash in between is repaired at the next start: the log holds the file.
+            if let RecoveryFile::Written(file) = batch.recovery() {
+                origin.store.stage_recovery(file).map_err(CommitError::Create)?;
+                origin.store.publish_recovery().map_err(CommitError::Create)?;
+            }
         }
         writer.confirm(batch);
         Ok(SealedLog { origin, writer, condition })
@@ -155,6 +231,19 @@ impl Recovery {
         &self.fault
     }
 
+    /// Opens the state with the key that the recovery shares make, and wraps its key for this TEE again.
+    ///
+    /// # Errors
+    /// [`NotRecovered`] gives the recovery back, so that another key can be tried. If the key or the state is refused,
+    /// nothing was changed.
+    pub fn open_with(self, recovery_key: &SecretBytes) -> Result<Existing, Box<NotRecovered>> {
+        let Self { fault, mut origin } = self;
+        match recover(&mut origin, recovery_key) {
+            Ok(settled) => Ok(settled.into_existing(origin)),
+            Err(error) => Err(Box::new(NotRecovered { recovery: Self { fault, origin }, error })),
+        }
+    }
+
     /// Moves the state aside (`replaced-<n>`) and returns an empty store and where the old files are.
     ///
     /// This gives the caller no more than deleting the directory would.
@@ -172,6 +261,28 @@ impl fmt::Debug for Recovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Recovery {{ fault: {:?} }}", self.fault)
     }
+}
+
+/// A state that a recovery key did not open.
+#[derive(Debug)]
+pub struct NotRecovered {
+    /// The state.
+    pub recovery: Recovery,
+    /// Why.
+    pub error: RecoverError,
+}
+
+fn recover(origin: &mut Origin, recovery_key: &SecretBytes) -> Result<SettledState, RecoverError> {
+    let (log, recovery) = match origin.store.load().map_err(OpenError::from)? {
+        Stored::WithoutKey { log, recovery } | Stored::Complete { log, recovery } => (log, recovery),
+        Stored::WithoutData | Stored::OnlyRecovery | Stored::Nothing => {
+            return Err(RecoverError::Refused(Fault::DataMissing));
+        }
+    };
+    let recovery = recovery.ok_or(RecoverError::Refused(Fault::RecoveryMissing))?;
+    let verified =
+        open_log_with_recovery(&log, &recovery, recovery_key, &origin.trust).map_err(RecoverError::Refused)?;
+    Ok(settle(origin, verified, Some(&recovery))?)
 }
 
 /// The sealed log of one deployment.
@@ -201,19 +312,24 @@ impl SealedLog {
     /// # Errors
     /// See [`CommitError`] for what is stored then.
     pub fn commit(&mut self, payloads: &[&[u8]]) -> Result<HeadInfo, CommitError> {
-        self.commit_in(self.writer.policy(), payloads)
+        self.commit_in(self.writer.policy(), None, payloads)
     }
 
-    /// Like [`SealedLog::commit`], and `mode` takes effect with these very records (the manifest's `SealMode`).
+    /// Like [`SealedLog::commit`], and `options` take effect with these very records, which hold a manifest.
     ///
-    /// [`SealMode::Disabled`] removes everything that was stored; from then on records exist in memory only.
+    /// A recovery recipient can open the state once this returns. [`SealMode::Disabled`] removes everything that was stored; from then on records exist in memory only.
     ///
     /// # Errors
-    /// See [`CommitError`]; [`CommitError::Disabled`] if the log was disabled before and `mode` is not.
-    pub fn commit_with_mode(&mut self, mode: SealMode, payloads: &[&[u8]]) -> Result<HeadInfo, CommitError> {
-        match (mode, self.condition) {
+    /// See [`CommitError`]; [`CommitError::Disabled`] if the log was disabled before and `options.mode` is not.
+    pub fn commit_with(
+        &mut self,
+        options: impl Into<CommitOptions>,
+        payloads: &[&[u8]],
+    ) -> Result<HeadInfo, CommitError> {
+        let options = options.into();
+        match (options.mode, self.condition) {
             (SealMode::Sealed(_), Condition::Disabled) => Err(CommitError::Disabled),
-            (SealMode::Sealed(policy), _) => self.commit_in(policy, payloads),
+            (SealMode::Sealed(policy), _) => self.commit_in(policy, Some(&options), payloads),
             (SealMode::Disabled, Condition::Open) => self.disable(payloads),
             (SealMode::Disabled, _) => self.commit(payloads),
         }
@@ -237,16 +353,55 @@ impl SealedLog {
         }
     }
 
-    fn commit_in(&mut self, policy: SealPolicy, payloads: &[&[u8]]) -> Result<HeadInfo, CommitError> {
+    fn commit_in(
+        &mut self,
+        policy: SealPolicy,
+        options: Option<&CommitOptions>,
+        payloads: &[&[u8]],
+    ) -> Result<HeadInfo, CommitError> {
         if self.condition == Condition::Closed {
             return Err(CommitError::Closed);
         }
         let before = self.writer.policy();
-        if payloads.is_empty() && policy == before {
+        let change = match options {
+            Some(options) => options.recovery_change(&self.origin.trust),
+            None => RecoveryChange::Keep,
+        };
+        let same_recovery = match change {
+            RecoveryChange::Keep => true,
+            RecoveryChange::Remove => !self.writer.has_recovery(),
+            RecoveryChange::Set { .. } => false,
+        };
+        if payloads.is_empty() && policy == before && same_recovery {
             return Ok(self.head());
         }
-        let batch = self.writer.prepare(payloads, policy)?;
-        if policy == before || self.condition == Condition::Disabled {
+        let batch = self.writer.prepare_with(payloads, policy, change)?;
+        if self.condition == Condition::Disabled {
+            return Ok(self.writer.confirm(batch));
+        }
+        if same_recovery {
+            return self.append_in(policy, batch);
+        }
+        // Durable before the records, so that a full disk refuses the commit as a whole; in force after them, so that
+        // the former shares stay good until the manifest that replaces them is there.
+        let is_staged = match batch.recovery() {
+            RecoveryFile::Written(file) => {
+                self.origin.store.stage_recovery(file).map_err(|error| self.refuse_or_close(error))?;
+                true
+            }
+            RecoveryFile::Removed | RecoveryFile::Unchanged => false,
+        };
+        let head = self.append_in(policy, batch)?;
+        let followed =
+            if is_staged { self.origin.store.publish_recovery() } else { self.origin.store.remove_recovery() };
+        followed.map_err(|error| self.close(error))?;
+        Ok(head)
+    }
+
+    /// Appends `batch`, in which `policy` takes effect.
+    fn append_in(&mut self, policy: SealPolicy, batch: Batch) -> Result<HeadInfo, CommitError> {
+        let before = self.writer.policy();
+        if policy == before {
             return self.append(batch);
         }
         // Wrapped before anything is written: the TEE may fail. At no time is the key on disk wrapped more laxly than
@@ -271,13 +426,16 @@ impl SealedLog {
     }
 
     fn append(&mut self, batch: Batch) -> Result<HeadInfo, CommitError> {
-        if self.condition == Condition::Disabled {
-            return Ok(self.writer.confirm(batch));
-        }
         match self.origin.store.append(batch.frames(), batch.head()) {
             Ok(()) => Ok(self.writer.confirm(batch)),
-            Err(error @ StoreError::NothingWritten(_)) => Err(CommitError::Refused(error)),
-            Err(error) => Err(self.close(error)),
+            Err(error) => Err(self.refuse_or_close(error)),
+        }
+    }
+
+    fn refuse_or_close(&mut self, error: StoreError) -> CommitError {
+        match error {
+            StoreError::NothingWritten(_) => CommitError::Refused(error),
+            _ => self.close(error),
         }
     }
 
@@ -289,7 +447,7 @@ impl SealedLog {
         let batch = self.writer.prepare(payloads, self.writer.policy())?;
         self.origin.store.erase().map_err(|error| self.close(error))?;
         self.condition = Condition::Disabled;
-        self.append(batch)
+        Ok(self.writer.confirm(batch))
     }
 
     fn close(&mut self, error: StoreError) -> CommitError {

@@ -10,11 +10,23 @@ pub enum Stored {
     /// Nothing.
     Nothing,
     /// Records without the wrapped key.
-    WithoutKey,
+    WithoutKey {
+        /// The log, with empty `wrapped_keys`.
+        log: StoredLog,
+        /// The wrap for the recovery recipient.
+        recovery: Option<Vec<u8>>,
+    },
     /// The wrapped key without records.
     WithoutData,
+    /// Only the wrap for the recovery recipient.
+    OnlyRecovery,
     /// Both.
-    Complete(StoredLog),
+    Complete {
+        /// The log.
+        log: StoredLog,
+        /// The wrap for the recovery recipient.
+        recovery: Option<Vec<u8>>,
+    },
 }
 
 /// What opening decided about a stored log.
@@ -73,6 +85,25 @@ pub trait RecordStore: Send {
     /// # Errors
     /// If the store cannot be written; then it is unknown which ones are stored.
     fn replace_keys(&mut self, wrapped_keys: &[u8]) -> Result<(), StoreError>;
+
+    /// Makes a new wrap for the recovery recipient durable beside the one in force, provided that the stored head is
+    /// still the one that this store wrote or loaded last.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the head has changed. After [`StoreError::NothingWritten`] everything is as before.
+    fn stage_recovery(&mut self, recovery: &[u8]) -> Result<(), StoreError>;
+
+    /// Puts the staged wrap in force: after a crash there is the former one, if any, or the staged one.
+    ///
+    /// # Errors
+    /// If the store cannot be written; then it is unknown which one is stored.
+    fn publish_recovery(&mut self) -> Result<(), StoreError>;
+
+    /// Removes the wrap for the recovery recipient; one that does not exist is no error.
+    ///
+    /// # Errors
+    /// If the store cannot be written; then it is unknown whether it is stored.
+    fn remove_recovery(&mut self) -> Result<(), StoreError>;
 
     /// Removes everything: after a crash there is all or, after the next [`RecordStore::load`], nothing.
     ///

@@ -20,7 +20,7 @@ fn life(computer: &Computer, acknowledged: &mut usize) -> Result<(), CommitError
     *acknowledged += 1;
     log.commit(&[b"b", b"c"])?;
     *acknowledged += 2;
-    log.commit_with_mode(UNIQUE, &[b"unique"])?;
+    log.commit_with(UNIQUE, &[b"unique"])?;
     *acknowledged += 1;
     log.commit(&[b"d"])?;
     *acknowledged += 1;
@@ -29,7 +29,7 @@ fn life(computer: &Computer, acknowledged: &mut usize) -> Result<(), CommitError
     let mut log = existing.log;
     log.commit(&[b"e"])?;
     *acknowledged += 1;
-    log.commit_with_mode(PRODUCT, &[b"product"])?;
+    log.commit_with(PRODUCT, &[b"product"])?;
     *acknowledged += 1;
     Ok(())
 }
@@ -165,7 +165,7 @@ fn disabling_leaves_all_or_nothing_after_a_crash() {
     };
     let (computer, mut log) = prepare();
     let first = computer.lock().operations.len();
-    log.commit_with_mode(SealMode::Disabled, &[b"manifest"]).unwrap();
+    log.commit_with(SealMode::Disabled, &[b"manifest"]).unwrap();
     let last = computer.lock().operations.len();
     for seed in 0..40 {
         let computer = Computer::with(computer.disk().after_power_loss(&mut Random::new(seed)));
@@ -176,7 +176,7 @@ fn disabling_leaves_all_or_nothing_after_a_crash() {
     for (at, seed) in (first..last).flat_map(|at| (0..60).map(move |seed| (at, seed))) {
         let (computer, mut log) = prepare();
         computer.lock().fault = Some(Fault::Crash { at, torn: 0 });
-        log.commit_with_mode(SealMode::Disabled, &[b"manifest"]).unwrap_err();
+        log.commit_with(SealMode::Disabled, &[b"manifest"]).unwrap_err();
         let mut random = Random::new(seed);
         let disk = match seed % 3 {
             0 => computer.disk().after_kill(),

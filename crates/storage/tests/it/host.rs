@@ -125,7 +125,7 @@ fn replacing_and_disabling_work_on_a_real_directory() {
     let (new, kept) = recovery.replace().unwrap();
     assert!(Path::new(&kept).join("sealed_data").exists());
     let mut log = new.create(SealMode::default(), &[b"root"]).unwrap();
-    log.commit_with_mode(SealMode::Disabled, &[b"manifest"]).unwrap();
+    log.commit_with(SealMode::Disabled, &[b"manifest"]).unwrap();
     let names: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["replaced-1"]);
 }

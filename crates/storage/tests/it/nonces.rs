@@ -82,7 +82,7 @@ fn run(disk: Disk, process: &Process, pairs: &mut Pairs) -> Vec<Disk> {
             let policy = if *count == 3 { SealPolicy::UniqueKey } else { SealPolicy::ProductKey };
             let payloads = vec![[u8::try_from(number).unwrap()].to_vec(); *count];
             let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
-            drop(log.commit_with_mode(SealMode::Sealed(policy), &payloads));
+            drop(log.commit_with(SealMode::Sealed(policy), &payloads));
         }
     }
     pairs.collect(&computer);

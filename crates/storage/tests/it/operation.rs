@@ -130,7 +130,7 @@ fn a_full_disk_while_the_seal_mode_changes_leaves_the_former_mode() {
     // Key: create, sync, rename, sync names. Then the records.
     let at = computer.lock().operations.len() + 4;
     computer.lock().fault = Some(Fault::Fail { at, torn: 3, kind: io::ErrorKind::StorageFull });
-    assert!(matches!(log.commit_with_mode(UNIQUE, &[b"manifest"]), Err(CommitError::Refused(_))));
+    assert!(matches!(log.commit_with(UNIQUE, &[b"manifest"]), Err(CommitError::Refused(_))));
     assert_eq!(log.mode(), SealMode::default());
     let Ok(Opened::Existing(existing)) = computer.open() else { panic!("expected a state") };
     assert!(!existing.report.rewrapped, "the key was left under the mode that was refused");
@@ -182,7 +182,7 @@ fn a_writer_between_records_and_head_is_noticed() {
 #[test]
 fn a_change_of_the_seal_mode_survives_a_restart_even_without_payload() {
     let (computer, mut log) = created();
-    log.commit_with_mode(UNIQUE, &[]).unwrap();
+    log.commit_with(UNIQUE, &[]).unwrap();
     assert_eq!(log.mode(), UNIQUE);
     let Ok(Opened::Existing(existing)) = computer.open() else { panic!("expected a state") };
     assert_eq!(existing.log.mode(), UNIQUE);
@@ -193,13 +193,13 @@ fn a_change_of_the_seal_mode_survives_a_restart_even_without_payload() {
 fn a_disabled_log_leaves_no_file_and_goes_on_in_memory() {
     let (computer, mut log) = created();
     let before = log.head();
-    let head = log.commit_with_mode(SealMode::Disabled, &[b"manifest"]).unwrap();
+    let head = log.commit_with(SealMode::Disabled, &[b"manifest"]).unwrap();
     assert!(head.sequence > before.sequence);
     assert!(computer.disk().names().is_empty());
     assert!(log.commit(&[b"more"]).unwrap().sequence > head.sequence);
-    log.commit_with_mode(SealMode::Disabled, &[b"more"]).unwrap();
+    log.commit_with(SealMode::Disabled, &[b"more"]).unwrap();
     assert_eq!(log.mode(), SealMode::Disabled);
-    assert!(matches!(log.commit_with_mode(UNIQUE, &[b"manifest"]), Err(CommitError::Disabled)));
+    assert!(matches!(log.commit_with(UNIQUE, &[b"manifest"]), Err(CommitError::Disabled)));
     assert!(computer.disk().names().is_empty());
     assert!(matches!(computer.open().unwrap(), Opened::New(_)));
 }

@@ -344,7 +344,7 @@ fn another_tee_is_refused() {
 fn a_key_of_a_weaker_seal_mode_is_refused() {
     let (computer, mut log) = created();
     let weaker = computer.file("sealed_key");
-    log.commit_with_mode(UNIQUE, &[b"manifest"]).unwrap();
+    log.commit_with(UNIQUE, &[b"manifest"]).unwrap();
     let mut disk = computer.disk();
     disk.put("sealed_key", weaker);
     assert_refused!(disk, Fault::SealModeDowngrade { log: SealPolicy::UniqueKey, key: SealPolicy::ProductKey });

@@ -1,0 +1,460 @@
+//! The epoch key wrapped for those who hold recovery shares (`sealed_recovery`).
+//!
+//! The shares together make a recovery key; how they do is the caller's business. The file tells, unencrypted, what
+//! whoever collects shares has to know: the scheme, how many are needed, whose they are, and the SHA-256 of each, so that
+//! a wrong one is recognised when it arrives. All of it is authenticated data of the wrap, so it is proven once the
+//! recovery key is there; before that it is a hint from the untrusted disk.
+
+use marblerun_secret::SecretBytes;
+use zeroize::Zeroizing;
+
+use crate::bytes::Reader;
+use crate::crypto::{self, KEY_LEN, Key, TAG_LEN};
+use crate::fault::{Fault, SealError};
+use crate::identity::{DeploymentId, TrustClass, TrustContext};
+use crate::keys::EpochKey;
+
+/// Length of a recovery key in bytes.
+pub const RECOVERY_KEY_BYTES: usize = KEY_LEN;
+/// Most shares of one recovery key; keeps the file below 260 KiB.
+pub const MAX_RECOVERY_SHARES: usize = 4096;
+/// Longest `sealed_recovery` in bytes.
+pub const MAX_RECOVERY_BYTES: usize = FIXED_LEN + MAX_RECOVERY_SHARES * SHARE_LEN + KEY_LEN + TAG_LEN;
+
+const OBJECT: &str = "sealed_recovery";
+const MAGIC: &[u8; 8] = b"MRRECOVR";
+const VERSION: u16 = 1;
+const RECIPIENT_RECOVERY: u16 = 2;
+const FIXED_LEN: usize = 120;
+const SHARE_LEN: usize = 64;
+/// Shamir's scheme over GF(2^8) has one share per non-zero field element.
+const MAX_THRESHOLD_SHARES: usize = 255;
+
+/// How shares make the recovery key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecoveryScheme {
+    /// One share, which is the key.
+    Single,
+    /// The XOR of all shares, two or more, is the key.
+    AllOf,
+    /// Any `threshold` shares make the key: Shamir's scheme over GF(2^8), polynomial 0x11B, x in the last byte.
+    Threshold {
+        /// How many are needed, from 2 to one less than there are.
+        threshold: u8,
+    },
+}
+
+impl RecoveryScheme {
+    fn to_byte(self) -> u8 {
+        match self {
+            Self::Single => 1,
+            Self::AllOf => 2,
+            Self::Threshold { .. } => 3,
+        }
+    }
+
+    /// How many of `shares` make the key.
+    fn needed(self, shares: usize) -> usize {
+        match self {
+            Self::Single => 1,
+            Self::AllOf => shares,
+            Self::Threshold { threshold } => usize::from(threshold),
+        }
+    }
+
+    /// The scheme that the fields of a file describe, or what contradicts it.
+    fn from_fields(byte: u8, needed: usize, shares: usize) -> Result<Self, &'static str> {
+        match (byte, u8::try_from(needed)) {
+            (1, Ok(1)) if shares == 1 => Ok(Self::Single),
+            (2, _) if shares >= 2 && needed == shares && shares <= MAX_RECOVERY_SHARES => Ok(Self::AllOf),
+            (3, Ok(threshold)) if needed >= 2 && needed < shares && shares <= MAX_THRESHOLD_SHARES => {
+                Ok(Self::Threshold { threshold })
+            }
+            (1..=3, _) => Err("threshold and number of shares do not fit the scheme"),
+            _ => Err("unknown recovery scheme"),
+        }
+    }
+}
+
+/// What is known of one share without knowing it. Both hashes are public.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecoveryShare {
+    /// SHA-256 of the holder's public key (SubjectPublicKeyInfo, DER).
+    pub public_key_hash: [u8; 32],
+    /// SHA-256 of the share.
+    pub share_hash: [u8; 32],
+}
+
+/// For whom the epoch key is to be wrapped.
+#[derive(Debug)]
+pub struct RecoveryRecipient {
+    key: SecretBytes,
+    scheme: RecoveryScheme,
+    shares: Vec<RecoveryShare>,
+}
+
+impl RecoveryRecipient {
+    /// The holders of `shares`, which make `key` (32 bytes, random) by `scheme`.
+    ///
+    /// # Errors
+    /// [`SealError::Recipient`] if key, scheme and number of shares do not fit together.
+    pub fn new(key: SecretBytes, scheme: RecoveryScheme, shares: Vec<RecoveryShare>) -> Result<Self, SealError> {
+        if key.len() != RECOVERY_KEY_BYTES {
+            return Err(SealError::Recipient { what: "recovery key is not 32 bytes long" });
+        }
+        RecoveryScheme::from_fields(scheme.to_byte(), scheme.needed(shares.len()), shares.len())
+            .map_err(|what| SealError::Recipient { what })?;
+        Ok(Self { key, scheme, shares })
+    }
+}
+
+impl EpochKey {
+    /// Encodes `sealed_recovery`: this epoch key for `recipient`, bound to `trust`.
+    ///
+    /// `sequence` is the number of the record that holds the same bytes.
+    pub(crate) fn wrap_for_recovery(
+        &self,
+        recipient: &RecoveryRecipient,
+        trust: &TrustContext,
+        sequence: u64,
+    ) -> Result<Vec<u8>, SealError> {
+        let RecoveryRecipient { key, scheme, shares } = recipient;
+        let short = |number: usize| u16::try_from(number).expect("`new` allows at most MAX_RECOVERY_SHARES");
+        let salt: [u8; 32] = crypto::random()?;
+        let mut out = Vec::with_capacity(FIXED_LEN + shares.len() * SHARE_LEN + KEY_LEN + TAG_LEN);
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&[trust.class().to_byte(), 0]);
+        out.extend_from_slice(&RECIPIENT_RECOVERY.to_le_bytes());
+        out.extend_from_slice(&[scheme.to_byte(), 0]);
+        out.extend_from_slice(self.deployment().as_bytes());
+        out.extend_from_slice(&trust.digest());
+        out.extend_from_slice(&self.epoch().to_le_bytes());
+        out.extend_from_slice(&sequence.to_le_bytes());
+        out.extend_from_slice(&short(scheme.needed(shares.len())).to_le_bytes());
+        out.extend_from_slice(&short(shares.len()).to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&salt);
+        for share in shares {
+            out.extend_from_slice(&share.public_key_hash);
+            out.extend_from_slice(&share.share_hash);
+        }
+        let wrap_key = wrap_key(key, &salt)?;
+        let mut wrapped = self.key().clone();
+        // The wrap key comes from a fresh salt and is used once, so its only nonce is zero.
+        let tag = crypto::seal(&wrap_key, 0, &aad(&out), wrapped.as_mut_slice())?;
+        out.extend_from_slice(wrapped.as_slice());
+        out.extend_from_slice(&tag);
+        Ok(out)
+    }
+}
+
+/// A well-formed `sealed_recovery`; nothing in it is proven before [`WrappedForRecovery::open`].
+#[derive(Debug)]
+pub struct WrappedForRecovery {
+    class: TrustClass,
+    trust_digest: [u8; 32],
+    deployment: DeploymentId,
+    epoch: u64,
+    sequence: u64,
+    scheme: RecoveryScheme,
+    salt: [u8; 32],
+    shares: Vec<RecoveryShare>,
+    aad: Vec<u8>,
+    sealed: Vec<u8>,
+}
+
+impl WrappedForRecovery {
+    /// Makes `bytes` of a `sealed_recovery` well-formed.
+    ///
+    /// # Errors
+    /// [`Fault::Magic`], [`Fault::Version`] or [`Fault::Malformed`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, Fault> {
+        let mut reader = Reader::new(bytes);
+        if reader.take(MAGIC.len()) != Some(MAGIC) {
+            return Err(Fault::Magic { object: OBJECT });
+        }
+        let version = reader.u16().ok_or(malformed(&reader, "shorter than its header"))?;
+        if version != VERSION {
+            return Err(Fault::Version { object: OBJECT, expected: VERSION, got: version });
+        }
+        Self::parse_version_1(bytes, &mut reader)
+    }
+
+    fn parse_version_1(bytes: &[u8], reader: &mut Reader<'_>) -> Result<Self, Fault> {
+        const CUT: &str = "ends early";
+        let class = reader.u8().and_then(TrustClass::from_byte).ok_or(malformed(reader, "unknown trust class"))?;
+        if reader.u8() != Some(0) {
+            return Err(malformed(reader, "reserved byte is not zero"));
+        }
+        if reader.u16() != Some(RECIPIENT_RECOVERY) {
+            return Err(malformed(reader, "recipient is not recovery"));
+        }
+        let scheme = reader.u8().ok_or(malformed(reader, CUT))?;
+        if reader.u8() != Some(0) {
+            return Err(malformed(reader, "reserved byte is not zero"));
+        }
+        let deployment = DeploymentId::from_bytes(reader.array().ok_or(malformed(reader, CUT))?);
+        let trust_digest = reader.array().ok_or(malformed(reader, CUT))?;
+        let epoch = reader.u64().ok_or(malformed(reader, CUT))?;
+        let sequence = reader.u64().ok_or(malformed(reader, CUT))?;
+        let needed = usize::from(reader.u16().ok_or(malformed(reader, CUT))?);
+        let count = usize::from(reader.u16().ok_or(malformed(reader, CUT))?);
+        let scheme = RecoveryScheme::from_fields(scheme, needed, count).map_err(|what| malformed(reader, what))?;
+        if reader.u32() != Some(0) {
+            return Err(malformed(reader, "reserved bytes are not zero"));
+        }
+        let salt = reader.array().ok_or(malformed(reader, CUT))?;
+        let mut shares = Vec::new();
+        for _ in 0..count {
+            let public_key_hash = reader.array().ok_or(malformed(reader, CUT))?;
+            let share_hash = reader.array().ok_or(malformed(reader, CUT))?;
+            shares.push(RecoveryShare { public_key_hash, share_hash });
+        }
+        let aad = aad(&bytes[..reader.position()]);
+        let sealed = reader.take(KEY_LEN + TAG_LEN).ok_or(malformed(reader, CUT))?.to_vec();
+        if !reader.is_at_end() {
+            return Err(malformed(reader, "bytes after the tag"));
+        }
+        Ok(Self { class, trust_digest, deployment, epoch, sequence, scheme, salt, shares, aad, sealed })
+    }
+
+    /// The deployment that the file claims.
+    pub fn deployment(&self) -> DeploymentId {
+        self.deployment
+    }
+
+    /// The epoch whose key is wrapped.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Number of the log's record that was written together with the file.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// How the shares make the key.
+    pub fn scheme(&self) -> RecoveryScheme {
+        self.scheme
+    }
+
+    /// How many shares make the key.
+    pub fn needed(&self) -> usize {
+        self.scheme.needed(self.shares.len())
+    }
+
+    /// What is known of each share, in the order of the holders' names in the manifest.
+    pub fn shares(&self) -> &[RecoveryShare] {
+        &self.shares
+    }
+
+    /// Proves the file with the recovery key that the shares made, and unwraps the epoch key.
+    ///
+    /// # Errors
+    /// [`Fault::TrustClass`], [`Fault::TrustRoots`] or [`Fault::WrongRecoveryKey`].
+    pub fn open(&self, recovery_key: &SecretBytes, trust: &TrustContext) -> Result<EpochKey, Fault> {
+        if self.class != trust.class() {
+            return Err(Fault::TrustClass { sealed: self.class, current: trust.class() });
+        }
+        if self.trust_digest != trust.digest() {
+            return Err(Fault::TrustRoots { class: self.class });
+        }
+        if recovery_key.len() != RECOVERY_KEY_BYTES {
+            return Err(Fault::WrongRecoveryKey);
+        }
+        let wrap_key = wrap_key(recovery_key, &self.salt).map_err(|_| Fault::WrongRecoveryKey)?;
+        let opened = crypto::open(&wrap_key, 0, &self.aad, &self.sealed).ok_or(Fault::WrongRecoveryKey)?;
+        let mut key = Key::new(Zeroizing::new([0; KEY_LEN]));
+        if opened.len() != key.len() {
+            return Err(Fault::WrongRecoveryKey);
+        }
+        key.copy_from_slice(&opened);
+        Ok(EpochKey::from_parts(key, self.deployment, self.epoch))
+    }
+}
+
+/// Opens `sealed_recovery` with the recovery key.
+///
+/// # Errors
+/// As [`WrappedForRecovery::parse`] and [`WrappedForRecovery::open`].
+pub fn open_recovery(bytes: &[u8], recovery_key: &SecretBytes, trust: &TrustContext) -> Result<EpochKey, Fault> {
+    WrappedForRecovery::parse(bytes)?.open(recovery_key, trust)
+}
+
+fn malformed(reader: &Reader<'_>, what: &'static str) -> Fault {
+    Fault::Malformed { object: OBJECT, offset: reader.position() as u64, what }
+}
+
+fn wrap_key(recovery_key: &SecretBytes, salt: &[u8; 32]) -> Result<Key, SealError> {
+    crypto::derive_key(recovery_key.expose(), salt, &[b"marblerun recovery wrap key v1\0"])
+}
+
+fn aad(plain: &[u8]) -> Vec<u8> {
+    [b"marblerun recovery wrap v1\0", plain].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THRESHOLD: RecoveryScheme = RecoveryScheme::Threshold { threshold: 2 };
+
+    fn recovery_key(byte: u8) -> SecretBytes {
+        SecretBytes::new(vec![byte; 32])
+    }
+
+    /// Never 32 equal bytes in a row, as the keys here are.
+    fn hash(byte: u8) -> [u8; 32] {
+        let mut hash = [byte; 32];
+        hash[0] = byte.wrapping_add(1);
+        hash
+    }
+
+    fn shares(count: usize) -> Vec<RecoveryShare> {
+        (0..count)
+            .map(|number| {
+                let byte = u8::try_from(number % 251).unwrap();
+                RecoveryShare { public_key_hash: hash(byte), share_hash: hash(byte ^ 0xff) }
+            })
+            .collect()
+    }
+
+    fn trust(class: TrustClass, root: u8) -> TrustContext {
+        TrustContext::new(class, vec![[root; 32]])
+    }
+
+    fn wrap(scheme: RecoveryScheme, count: usize) -> Result<(EpochKey, Vec<u8>), SealError> {
+        let epoch_key = EpochKey::generate(DeploymentId::from_bytes([7; 16])).unwrap();
+        let recipient = RecoveryRecipient::new(recovery_key(3), scheme, shares(count))?;
+        let bytes = epoch_key.wrap_for_recovery(&recipient, &trust(TrustClass::Software, 1), 42).unwrap();
+        Ok((epoch_key, bytes))
+    }
+
+    fn open(bytes: &[u8]) -> Result<EpochKey, Fault> {
+        open_recovery(bytes, &recovery_key(3), &trust(TrustClass::Software, 1))
+    }
+
+    #[test]
+    fn a_wrap_opens_with_the_recovery_key_and_tells_whose_shares_make_it() {
+        let schemes =
+            [(RecoveryScheme::Single, 1, 1), (RecoveryScheme::AllOf, 3, 3), (THRESHOLD, 3, 2), (THRESHOLD, 255, 2)];
+        for (scheme, count, needed) in schemes {
+            let (epoch_key, bytes) = wrap(scheme, count).unwrap();
+            let parsed = WrappedForRecovery::parse(&bytes).unwrap();
+            assert_eq!((parsed.scheme(), parsed.needed(), parsed.shares()), (scheme, needed, &shares(count)[..]));
+            assert_eq!((parsed.deployment(), parsed.epoch(), parsed.sequence()), (epoch_key.deployment(), 1, 42));
+            assert_eq!(open(&bytes).unwrap().key().as_slice(), epoch_key.key().as_slice());
+            assert!(!bytes.windows(32).any(|window| window == epoch_key.key().as_slice() || window == [3; 32]));
+        }
+    }
+
+    #[test]
+    fn every_changed_bit_is_refused() {
+        let (_, bytes) = wrap(THRESHOLD, 3).unwrap();
+        for position in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut changed = bytes.clone();
+                changed[position] ^= 1 << bit;
+                assert!(open(&changed).is_err(), "bit {bit} of byte {position}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_truncation_and_extension_is_refused() {
+        let (_, bytes) = wrap(RecoveryScheme::AllOf, 2).unwrap();
+        for length in 0..bytes.len() {
+            assert!(matches!(open(&bytes[..length]), Err(Fault::Magic { .. } | Fault::Malformed { .. })), "{length}");
+        }
+        assert!(matches!(open(&[bytes.as_slice(), &[0]].concat()), Err(Fault::Malformed { .. })));
+    }
+
+    #[test]
+    fn another_key_trust_class_and_other_roots_are_told_apart() {
+        let (_, bytes) = wrap(RecoveryScheme::Single, 1).unwrap();
+        let software = trust(TrustClass::Software, 1);
+        for wrong in [recovery_key(4), SecretBytes::new(vec![3; 33]), SecretBytes::new(Vec::new())] {
+            assert!(matches!(open_recovery(&bytes, &wrong, &software), Err(Fault::WrongRecoveryKey)));
+        }
+        let class = open_recovery(&bytes, &recovery_key(3), &trust(TrustClass::Hardware, 1)).unwrap_err();
+        assert!(matches!(class, Fault::TrustClass { sealed: TrustClass::Software, current: TrustClass::Hardware }));
+        let roots = open_recovery(&bytes, &recovery_key(3), &trust(TrustClass::Software, 2)).unwrap_err();
+        assert!(matches!(roots, Fault::TrustRoots { .. }));
+    }
+
+    /// Writing the own class over the stored one does not help: it is authenticated.
+    #[test]
+    fn a_rewritten_trust_class_is_refused() {
+        let (_, mut bytes) = wrap(RecoveryScheme::Single, 1).unwrap();
+        let hardware = trust(TrustClass::Hardware, 1);
+        bytes[10] = TrustClass::Hardware.to_byte();
+        bytes[32..64].copy_from_slice(&hardware.digest());
+        assert!(matches!(open_recovery(&bytes, &recovery_key(3), &hardware), Err(Fault::WrongRecoveryKey)));
+    }
+
+    #[test]
+    fn each_wrap_has_its_own_salt() {
+        let (epoch_key, first) = wrap(RecoveryScheme::Single, 1).unwrap();
+        let recipient = RecoveryRecipient::new(recovery_key(3), RecoveryScheme::Single, shares(1)).unwrap();
+        let second = epoch_key.wrap_for_recovery(&recipient, &trust(TrustClass::Software, 1), 42).unwrap();
+        assert_ne!(first[88..120], second[88..120]);
+    }
+
+    #[test]
+    fn the_largest_file_is_as_long_as_the_limit_says() {
+        let (_, bytes) = wrap(RecoveryScheme::AllOf, MAX_RECOVERY_SHARES).unwrap();
+        assert_eq!(bytes.len(), MAX_RECOVERY_BYTES);
+        open(&bytes).unwrap();
+    }
+
+    #[test]
+    fn recipients_whose_shares_cannot_make_a_key_are_refused() {
+        let threshold = |threshold| RecoveryScheme::Threshold { threshold };
+        let cases = [
+            (RecoveryScheme::Single, 0),
+            (RecoveryScheme::Single, 2),
+            (RecoveryScheme::AllOf, 1),
+            (RecoveryScheme::AllOf, MAX_RECOVERY_SHARES + 1),
+            (threshold(1), 3),
+            (threshold(3), 3),
+            (threshold(2), 256),
+        ];
+        for (scheme, count) in cases {
+            let error = wrap(scheme, count).unwrap_err();
+            let expected = "recovery recipient: threshold and number of shares do not fit the scheme";
+            assert_eq!(error.to_string(), expected, "{scheme:?} {count}");
+        }
+        let short = RecoveryRecipient::new(SecretBytes::new(vec![0; 16]), RecoveryScheme::Single, shares(1));
+        assert_eq!(short.unwrap_err().to_string(), "recovery recipient: recovery key is not 32 bytes long");
+    }
+
+    #[track_caller]
+    fn check_malformed(change: impl FnOnce(&mut Vec<u8>), offset: u64, what: &str) {
+        let (_, mut bytes) = wrap(THRESHOLD, 3).unwrap();
+        change(&mut bytes);
+        let fault = WrappedForRecovery::parse(&bytes).unwrap_err();
+        assert_eq!(fault.to_string(), format!("sealed_recovery is malformed at offset {offset}: {what}"));
+    }
+
+    #[test]
+    fn impossible_fields_are_named_with_their_place() {
+        check_malformed(|bytes| bytes[10] = 9, 11, "unknown trust class");
+        check_malformed(|bytes| bytes[11] = 1, 12, "reserved byte is not zero");
+        check_malformed(|bytes| bytes[12] = 1, 14, "recipient is not recovery");
+        check_malformed(|bytes| bytes[14] = 4, 84, "unknown recovery scheme");
+        check_malformed(|bytes| bytes[15] = 1, 16, "reserved byte is not zero");
+        check_malformed(|bytes| bytes[80] = 3, 84, "threshold and number of shares do not fit the scheme");
+        check_malformed(|bytes| bytes[83] = 0xff, 84, "threshold and number of shares do not fit the scheme");
+        check_malformed(|bytes| bytes[87] = 1, 88, "reserved bytes are not zero");
+    }
+
+    #[test]
+    fn other_formats_and_versions_are_refused_by_name() {
+        let (_, mut bytes) = wrap(RecoveryScheme::Single, 1).unwrap();
+        bytes[8] = 2;
+        assert!(matches!(open(&bytes), Err(Fault::Version { object: "sealed_recovery", expected: 1, got: 2 })));
+        bytes[0] = b'X';
+        assert!(matches!(open(&bytes), Err(Fault::Magic { object: "sealed_recovery" })));
+    }
+}
