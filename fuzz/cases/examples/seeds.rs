@@ -110,6 +110,7 @@ fn seeds(target: &str, testdata: &Path, samples: &Path) -> Result<Seeds> {
             ("relative", r#"{"FilePrefixes": ["../etc"]}"#),
         ])),
         "sealed_log" => sealed_logs(),
+        "set_manifest" => recorded_manifests(testdata, samples),
         "template" => templates(testdata),
         "trust_file" => trust_files(testdata),
         "user_secrets" => json_oracle(testdata, &["user-secrets", "v2-set-secrets"], 1),
@@ -152,6 +153,13 @@ fn json_oracle(testdata: &Path, targets: &[&str], step: usize) -> Result<Seeds> 
 
 fn manifests(testdata: &Path, samples: &Path) -> Result<Seeds> {
     let mut seeds = json_oracle(testdata, &["manifest"], 9)?;
+    seeds.extend(recorded_manifests(testdata, samples)?);
+    Ok(seeds)
+}
+
+/// The manifests of the recorded activations and of the sample.
+fn recorded_manifests(testdata: &Path, samples: &Path) -> Result<Seeds> {
+    let mut seeds = Seeds::new();
     seeds.insert("occlum-hello".to_owned(), std::fs::read(samples.join("occlum-hello/manifest.json"))?);
     for entry in std::fs::read_dir(testdata.join("activation"))? {
         let path = entry?.path();

@@ -18,6 +18,7 @@ mod program;
 mod record;
 mod rest;
 pub mod sealed;
+mod set_manifest;
 mod template;
 
 pub use activation::activation;
@@ -30,6 +31,7 @@ pub use program::{occlum_json, program_file};
 pub use record::{marble_uuid, record};
 pub use rest::{api_answer, api_request, nonce_query};
 pub use sealed::{sealed_log, wrapped_keys};
+pub use set_manifest::set_manifest;
 pub use template::template;
 
 /// What the parser said about an input.
@@ -89,6 +91,7 @@ pub const TARGETS: &[(&str, Case)] = &[
     ("record", record),
     ("restrictions_file", restrictions_file),
     ("sealed_log", sealed_log),
+    ("set_manifest", set_manifest),
     ("template", template),
     ("trust_file", trust_file),
     ("user_secrets", user_secrets),

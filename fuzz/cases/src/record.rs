@@ -4,16 +4,18 @@ use marblerun_coordinator_core::record::Record;
 use marblerun_coordinator_core::uuid::MarbleUuid;
 
 use crate::Verdict;
+use crate::set_manifest::replay;
 
 /// A record of the log: what was read is written and read as the same.
 ///
-/// Only authentic records get this far. They may come from another version.
+/// Only authentic records get this far, but they may come from another version; so they are also applied.
 pub fn record(data: &[u8]) -> Verdict {
     let decoded = Record::decode(data);
     if let Ok(record) = &decoded {
         let encoded = record.encode();
         let again = Record::decode(encoded.expose()).expect("our own record reads");
         assert_eq!(again.encode().expose(), encoded.expose());
+        let _ = Verdict::of(&replay(again));
     }
     Verdict::of(&decoded)
 }
