@@ -36,8 +36,7 @@ pub const SIMULATION: &str = "OE_SIMULATION";
 
 /// Variables of MarbleRun that choose a feature which this Coordinator does not have. Ignoring one of them would let
 /// an operator believe in something that is not there.
-const UNSUPPORTED: [&str; 4] =
-    ["EDG_STORE_BACKEND", "EDG_DISTRIBUTED_COORDINATOR", "EDG_AZURE_HSM_VAULT_URL", "EDG_AZURE_HSM_KEY_NAME"];
+const UNSUPPORTED: [&str; 2] = ["EDG_STORE_BACKEND", "EDG_DISTRIBUTED_COORDINATOR"];
 
 /// Everything that the environment decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
