@@ -226,6 +226,9 @@ pub enum SealError {
         /// What does not fit.
         what: &'static str,
     },
+    /// The recovery recipient cannot change without a payload that it belongs to.
+    #[error("recovery recipient can change only together with a payload")]
+    RecoveryAlone,
     /// A TEE's key identifier does not fit the format.
     #[error("key identifier holds at most {max} bytes, got {got}")]
     KeyIdTooLong {

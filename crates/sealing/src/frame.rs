@@ -31,7 +31,7 @@ pub(crate) enum Kind {
     Start,
     /// A payload of the caller.
     Data,
-    /// The recovery recipient from here on: the bytes of `sealed_recovery`, or nothing if there is none.
+    /// The recovery recipient, if the next record is one of data: the bytes of `sealed_recovery`, or none for nobody.
     Recovery,
 }
 

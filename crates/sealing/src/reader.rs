@@ -169,8 +169,10 @@ struct Walk {
     hash: RecordHash,
     end: u64,
     policy: SealPolicy,
-    /// Payload of the newest recovery record, unless that is empty.
+    /// Payload of the newest recovery record in force, unless that is empty.
     recovery: Option<Vec<u8>>,
+    /// Payload of a recovery record that the next record puts in force or, by being another start, drops.
+    announced: Option<Vec<u8>>,
 }
 
 /// Why a record was refused, and whether a crash could have left it so.
@@ -193,6 +195,7 @@ impl Walk {
             end: 0,
             policy: SealPolicy::ProductKey,
             recovery: None,
+            announced: None,
         }
     }
 
@@ -254,12 +257,21 @@ impl Walk {
             refused(Fault::RecordMalformed { record: expected, offset, what: "length inside the record is too large" })
         })?;
 
-        match (header.kind, header.salt) {
-            (Kind::Recovery, _) if payload.is_empty() => self.recovery = None,
-            (Kind::Recovery, _) => self.recovery = Some(payload.expose().to_vec()),
-            (Kind::Start, Some(salt)) => drop(self.salts.insert(header.sequence, salt)),
-            // `Frame::parse` gives every start record its salt.
-            (Kind::Start | Kind::Data, _) => self.records.push(payload),
+        let announced = self.announced.take();
+        match header.kind {
+            Kind::Recovery => self.announced = Some(payload.expose().to_vec()),
+            // A crash left the recovery record without its payload, so it never was in force.
+            Kind::Start => {
+                if let Some(salt) = header.salt {
+                    self.salts.insert(header.sequence, salt);
+                }
+            }
+            Kind::Data => {
+                if let Some(recovery) = announced {
+                    self.recovery = Some(recovery).filter(|recovery| !recovery.is_empty());
+                }
+                self.records.push(payload);
+            }
         }
         self.current = Some(key);
         self.sequence = expected;

@@ -146,11 +146,6 @@ impl LogWriter {
         self.policy
     }
 
-    /// True if the newest confirmed records name a recovery recipient.
-    pub fn has_recovery(&self) -> bool {
-        self.has_recovery
-    }
-
     /// Length in bytes of all confirmed records.
     pub fn log_bytes(&self) -> u64 {
         self.log_bytes
@@ -169,11 +164,11 @@ impl LogWriter {
         self.prepare_with(payloads, policy, RecoveryChange::Keep)
     }
 
-    /// Like [`LogWriter::prepare`], and `change` takes effect with these very records: its own record comes first, so
-    /// that no crash leaves a payload without it.
+    /// Like [`LogWriter::prepare`], and `change` takes effect with the first of these very records: it has a record of
+    /// its own directly before that, which means nothing alone.
     ///
     /// # Errors
-    /// As [`LogWriter::prepare`].
+    /// As [`LogWriter::prepare`]; [`SealError::RecoveryAlone`] for a change without payload.
     pub fn prepare_with(
         &mut self,
         payloads: &[&[u8]],
@@ -184,8 +179,14 @@ impl LogWriter {
         if total > MAX_BATCH_BYTES {
             return Err(SealError::BatchTooLarge { max: MAX_BATCH_BYTES, got: total });
         }
-        let count = u64::try_from(payloads.len()).unwrap_or(u64::MAX).saturating_add(u64::from(self.records(change)));
-        let mut chain = Chain { frames: Vec::new(), sequence: self.sequence, hash: self.hash, policy };
+        let is_changed = self.is_changed_by(change);
+        if is_changed && payloads.is_empty() {
+            return Err(SealError::RecoveryAlone);
+        }
+        let count = u64::try_from(payloads.len()).unwrap_or(u64::MAX).saturating_add(u64::from(is_changed));
+        // What comes before the payloads is under the former policy: a crash may leave it without them.
+        let before = if payloads.is_empty() { policy } else { self.policy };
+        let mut chain = Chain { frames: Vec::new(), sequence: self.sequence, hash: self.hash, policy: before };
         // From here to `confirm` the key is the batch's: an error on the way drops it.
         let mut start = match self.start.take() {
             // Without payloads a start record carries the new policy.
@@ -198,10 +199,11 @@ impl LogWriter {
             RecoveryFile::Removed => chain.push(&self.epoch_key, &mut start, Kind::Recovery, None, &[])?,
             RecoveryFile::Written(file) => chain.push(&self.epoch_key, &mut start, Kind::Recovery, None, file)?,
         }
+        chain.policy = policy;
         for payload in payloads {
             chain.push(&self.epoch_key, &mut start, Kind::Data, None, payload)?;
         }
-        let Chain { frames, sequence, hash, policy } = chain;
+        let Chain { frames, sequence, hash, .. } = chain;
         let log_bytes = self.log_bytes + frames.len() as u64;
         let head = self.head_at(sequence, hash, log_bytes);
         Ok(Batch { frames, sequence, hash, log_bytes, policy, head, recovery, start })
@@ -222,8 +224,8 @@ impl LogWriter {
         self.head()
     }
 
-    /// True if `change` needs a record.
-    fn records(&self, change: RecoveryChange<'_>) -> bool {
+    /// True if `change` is one, and so needs a record.
+    pub fn is_changed_by(&self, change: RecoveryChange<'_>) -> bool {
         match change {
             RecoveryChange::Keep => false,
             RecoveryChange::Remove => self.has_recovery,

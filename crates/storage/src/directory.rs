@@ -143,10 +143,13 @@ impl<F: Files> DirectoryStore<F> {
             return self.finish_erase();
         }
         // What the log holds of a staged recovery file is written anew by whoever opens the log.
-        for name in [NEW_KEY_FILE, NEW_RECOVERY_FILE] {
-            if has(name) {
-                self.remove(name)?;
-            }
+        let leftovers = [NEW_KEY_FILE, NEW_RECOVERY_FILE].into_iter().filter(|name| has(name));
+        for name in leftovers.clone() {
+            self.remove(name)?;
+        }
+        if leftovers.count() > 0 {
+            // Or a later rename of the same name could, after power loss, bring back this half-written file.
+            self.sync_names()?;
         }
         if !has(NEW_DATA_FILE) {
             return Ok(());

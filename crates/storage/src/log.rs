@@ -317,7 +317,7 @@ impl SealedLog {
 
     /// Like [`SealedLog::commit`], and `options` take effect with these very records, which hold a manifest.
     ///
-    /// A recovery recipient can open the state once this returns. [`SealMode::Disabled`] removes everything that was stored; from then on records exist in memory only.
+    /// A recovery recipient can open the state once this returns; a change of it needs a payload. [`SealMode::Disabled`] removes everything that was stored; from then on records exist in memory only.
     ///
     /// # Errors
     /// See [`CommitError`]; [`CommitError::Disabled`] if the log was disabled before and `options.mode` is not.
@@ -367,11 +367,7 @@ impl SealedLog {
             Some(options) => options.recovery_change(&self.origin.trust),
             None => RecoveryChange::Keep,
         };
-        let same_recovery = match change {
-            RecoveryChange::Keep => true,
-            RecoveryChange::Remove => !self.writer.has_recovery(),
-            RecoveryChange::Set { .. } => false,
-        };
+        let same_recovery = !self.writer.is_changed_by(change);
         if payloads.is_empty() && policy == before && same_recovery {
             return Ok(self.head());
         }

@@ -3,13 +3,13 @@
 use marblerun_sealing::{SealMode, SealPolicy};
 use marblerun_storage::{CommitError, Opened, SealedLog};
 
-use crate::disk::{Computer, Disk, Fault, Random};
+use crate::disk::{Computer, Disk, Fault, Random, recoverable, recovery_key};
 
 const PRODUCT: SealMode = SealMode::Sealed(SealPolicy::ProductKey);
 const UNIQUE: SealMode = SealMode::Sealed(SealPolicy::UniqueKey);
 
 /// All payloads of [`life`], in order.
-const ATTEMPTED: [&[u8]; 8] = [b"root", b"a", b"b", b"c", b"unique", b"d", b"e", b"product"];
+const ATTEMPTED: [&[u8]; 9] = [b"root", b"a", b"b", b"c", b"unique", b"d", b"e", b"product", b"last"];
 
 /// A deployment's life in two processes. Counts what was acknowledged in `acknowledged`.
 fn life(computer: &Computer, acknowledged: &mut usize) -> Result<(), CommitError> {
@@ -20,7 +20,7 @@ fn life(computer: &Computer, acknowledged: &mut usize) -> Result<(), CommitError
     *acknowledged += 1;
     log.commit(&[b"b", b"c"])?;
     *acknowledged += 2;
-    log.commit_with(UNIQUE, &[b"unique"])?;
+    log.commit_with(recoverable(UNIQUE, 1), &[b"unique"])?;
     *acknowledged += 1;
     log.commit(&[b"d"])?;
     *acknowledged += 1;
@@ -29,7 +29,9 @@ fn life(computer: &Computer, acknowledged: &mut usize) -> Result<(), CommitError
     let mut log = existing.log;
     log.commit(&[b"e"])?;
     *acknowledged += 1;
-    log.commit_with(PRODUCT, &[b"product"])?;
+    log.commit_with(recoverable(PRODUCT, 2), &[b"product"])?;
+    *acknowledged += 1;
+    log.commit_with(PRODUCT, &[b"last"])?;
     *acknowledged += 1;
     Ok(())
 }
@@ -65,6 +67,7 @@ fn check(disk: Disk, acknowledged: usize) -> Result<(), String> {
             records.len()
         ));
     }
+    check_recovery(&computer.disk(), records.len())?;
     log.commit(&[b"after"]).map_err(|error| format!("{error:?}"))?;
     drop(log);
     let (after, _) = open_existing(&computer)?;
@@ -72,6 +75,29 @@ fn check(disk: Disk, acknowledged: usize) -> Result<(), String> {
         return Err(format!("after the crash {} records became {}", records.len(), after.len()));
     }
     Ok(())
+}
+
+/// Who can open a repaired state without the TEE's key: those whom the newest manifest names, whatever was on its way.
+fn check_recovery(disk: &Disk, records: usize) -> Result<(), String> {
+    let expected = match records {
+        5..=7 => Some(1),
+        8 => Some(2),
+        _ => None,
+    };
+    let opener = [1, 2].into_iter().find(|byte| opened_with(disk, *byte).is_some_and(|opened| opened == records));
+    let has_file = disk.names().contains(&"sealed_recovery");
+    if opener != expected || has_file != opener.is_some() {
+        return Err(format!("after {records} records {opener:?} opens the state; file: {has_file}"));
+    }
+    Ok(())
+}
+
+/// How many records a state without `sealed_key` has, if the recovery key opens it.
+fn opened_with(disk: &Disk, byte: u8) -> Option<usize> {
+    let mut disk = disk.clone();
+    disk.delete("sealed_key");
+    let Opened::Recovery(recovery) = Computer::with(disk).open().unwrap() else { panic!("expected recovery") };
+    Some(recovery.open_with(&recovery_key(byte)).ok()?.records.len())
 }
 
 /// The seal mode in `sealed_key` (byte 66, see `docs/state-format.md`).
@@ -102,7 +128,7 @@ fn cuts(bytes: usize) -> impl Iterator<Item = usize> {
 #[test]
 fn everything_acknowledged_survives_a_kill_at_every_byte_of_every_operation() {
     let operations = operations();
-    assert!(operations.len() > 30);
+    assert!(operations.len() > 45);
     for (at, (name, bytes)) in operations.into_iter().enumerate() {
         for torn in cuts(bytes) {
             let (disk, acknowledged) = crash(at, torn);
@@ -125,11 +151,50 @@ fn everything_acknowledged_survives_power_loss_at_every_operation() {
 }
 
 #[test]
+fn acknowledged_recovery_secrets_open_the_state_after_power_loss_and_loss_of_the_key() {
+    let computer = Computer::default();
+    let Ok(Opened::New(new)) = computer.open() else { panic!("expected an empty store") };
+    let mut log = new.create(PRODUCT, &[b"root"]).unwrap();
+    log.commit_with(recoverable(PRODUCT, 1), &[b"manifest"]).unwrap();
+    for seed in 0..40 {
+        let disk = computer.disk().after_power_loss(&mut Random::new(seed));
+        assert_eq!(opened_with(&disk, 1), Some(2), "seed {seed}");
+    }
+    log.commit_with(recoverable(UNIQUE, 2), &[b"manifest"]).unwrap();
+    for seed in 0..40 {
+        let disk = computer.disk().after_power_loss(&mut Random::new(seed));
+        assert_eq!((opened_with(&disk, 1), opened_with(&disk, 2)), (None, Some(3)), "seed {seed}");
+    }
+}
+
+#[test]
+fn opening_with_a_recovery_key_survives_a_crash_and_power_loss_at_every_operation() {
+    let computer = Computer::default();
+    let Ok(Opened::New(new)) = computer.open() else { panic!("expected an empty store") };
+    new.create(recoverable(UNIQUE, 1), &[b"root", b"manifest"]).unwrap();
+    let mut disk = computer.disk();
+    disk.delete("sealed_key");
+    for (at, seed) in (0..8).flat_map(|at| (0..20).map(move |seed| (at, seed))) {
+        let computer = Computer::with(disk.clone());
+        let Ok(Opened::Recovery(recovery)) = computer.open() else { panic!("expected recovery") };
+        computer.lock().fault = Some(Fault::Crash { at, torn: 30 });
+        drop(recovery.open_with(&recovery_key(1)));
+        let computer = Computer::with(computer.disk().after_power_loss(&mut Random::new(seed)));
+        let records = match computer.open().unwrap() {
+            Opened::Existing(existing) => existing.records,
+            Opened::Recovery(recovery) => recovery.open_with(&recovery_key(1)).unwrap().records,
+            Opened::New(_) => panic!("a first start after a crash at operation {at}, seed {seed}"),
+        };
+        assert_eq!(records.len(), 2, "operation {at}, seed {seed}");
+    }
+}
+
+#[test]
 fn a_crash_while_a_crash_is_being_repaired_is_survived() {
     let count = operations().len();
     for at in 0..count {
         let (disk, acknowledged) = crash(at, 30);
-        for (repair, seed) in (0..8).flat_map(|repair| (0..20).map(move |seed| (repair, seed))) {
+        for (repair, seed) in (0..14).flat_map(|repair| (0..20).map(move |seed| (repair, seed))) {
             let mut random = Random::new(seed);
             // After a kill, what was not flushed is still to be read.
             let killed = seed % 2 == 0;
@@ -160,7 +225,7 @@ fn disabling_leaves_all_or_nothing_after_a_crash() {
     let prepare = || {
         let computer = Computer::default();
         let Ok(Opened::New(new)) = computer.open() else { panic!("expected an empty store") };
-        let log = new.create(PRODUCT, &[b"root"]).unwrap();
+        let log = new.create(recoverable(PRODUCT, 1), &[b"root"]).unwrap();
         (computer, log)
     };
     let (computer, mut log) = prepare();
@@ -196,7 +261,7 @@ fn disabling_leaves_all_or_nothing_after_a_crash() {
                 outcomes[0] = true;
             }
             Opened::Existing(existing) => {
-                assert_eq!(existing.records.len(), 1);
+                assert_eq!((existing.records.len(), existing.report.recovery_rewritten), (1, false));
                 outcomes[1] = true;
             }
             Opened::Recovery(recovery) => panic!("operation {at}, seed {seed}: {recovery:?}"),
@@ -215,6 +280,7 @@ fn moving_aside_loses_no_file_in_a_crash() {
         key[100] ^= 1;
         disk.put("sealed_key", key);
         disk.put("sealed_data", disk.file("sealed_data").to_vec());
+        disk.put("sealed_recovery", b"recovery".to_vec());
         Computer::with(disk)
     };
     let replace = |computer: &Computer| match computer.open().unwrap() {
@@ -229,7 +295,8 @@ fn moving_aside_loses_no_file_in_a_crash() {
         for seed in 0..30 {
             let mut random = Random::new(seed);
             let computer = damaged();
-            let before = (computer.file("sealed_key"), computer.file("sealed_data"));
+            let files = ["sealed_key", "sealed_recovery", "sealed_data"];
+            let before = files.map(|name| computer.file(name));
             computer.lock().fault = Some(Fault::Crash { at, torn: 0 });
             replace(&computer).unwrap_err();
             // A kill, and power is lost while the next start goes on.
@@ -238,7 +305,7 @@ fn moving_aside_loses_no_file_in_a_crash() {
             drop(replace(&computer));
             let computer = Computer::with(computer.disk().after_power_loss(&mut random));
             replace(&computer).unwrap();
-            let kept = (computer.file("replaced-1/sealed_key"), computer.file("replaced-1/sealed_data"));
+            let kept = files.map(|name| computer.file(&format!("replaced-1/{name}")));
             assert!(kept == before, "operation {at}, seed {seed}");
         }
     }

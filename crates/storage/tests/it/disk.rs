@@ -5,9 +5,11 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use marblerun_sealing::{FixedSealKeys, SealKeys, TrustClass, TrustContext};
+use marblerun_sealing::{
+    FixedSealKeys, RecoveryRecipient, RecoveryScheme, RecoveryShare, SealKeys, SealMode, TrustClass, TrustContext,
+};
 use marblerun_secret::SecretBytes;
-use marblerun_storage::{DirectoryStore, Files, OpenError, Opened};
+use marblerun_storage::{CommitOptions, DirectoryStore, Files, OpenError, Opened};
 
 /// A change that is in the page cache only.
 #[derive(Clone, Debug)]
@@ -220,6 +222,17 @@ impl Computer {
 
 pub fn keys() -> Arc<dyn SealKeys> {
     Arc::new(FixedSealKeys::new(SecretBytes::new(vec![1; 16]), SecretBytes::new(vec![2; 16])))
+}
+
+pub fn recovery_key(byte: u8) -> SecretBytes {
+    SecretBytes::new(vec![byte; 32])
+}
+
+/// The options of a manifest with one recovery key.
+pub fn recoverable(mode: SealMode, byte: u8) -> CommitOptions {
+    let share = RecoveryShare { public_key_hash: [byte; 32], share_hash: [!byte; 32] };
+    let recipient = RecoveryRecipient::new(recovery_key(byte), RecoveryScheme::Single, vec![share]).unwrap();
+    CommitOptions { mode, recovery: Some(recipient) }
 }
 
 pub fn trust() -> TrustContext {

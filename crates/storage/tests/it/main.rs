@@ -7,4 +7,5 @@ mod disk;
 mod host;
 mod nonces;
 mod operation;
+mod recovery;
 mod tamper;

@@ -1,19 +1,20 @@
 //! No (key, nonce) pair occurs twice, whatever the host replays, kills or copies.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 
 use marblerun_sealing::{SealMode, SealPolicy, record_nonces};
 use marblerun_storage::{LOG_OFFSET, Opened};
 
-use crate::disk::{Computer, Disk, Fault};
+use crate::disk::{Computer, Disk, Fault, recoverable};
 
 /// All pairs that any process ever used, by what identifies the key.
 #[derive(Default)]
 struct Pairs {
     records: HashSet<([u8; 32], u64)>,
     wraps: HashSet<[u8; 32]>,
+    recovery_wraps: HashMap<[u8; 32], Vec<u8>>,
 }
 
 impl Pairs {
@@ -25,6 +26,12 @@ impl Pairs {
             match name.as_str() {
                 // The wrap's salt, see `docs/state-format.md`; its only nonce is zero.
                 "sealed_key.new" => assert!(self.wraps.insert(bytes[80..112].try_into().unwrap()), "wrap salt repeats"),
+                // A file that is written anew from the log is the same again, byte by byte.
+                "sealed_recovery.new" => {
+                    let salt: [u8; 32] = bytes[88..120].try_into().unwrap();
+                    let known = self.recovery_wraps.entry(salt).or_insert_with(|| bytes.clone());
+                    assert_eq!(known, bytes, "recovery wrap salt repeats");
+                }
                 "sealed_data" | "sealed_data.new" if offset + bytes.len() > log_offset => {
                     let records = record_nonces(&bytes[log_offset.saturating_sub(*offset)..]);
                     assert!(!records.is_empty());
@@ -82,7 +89,9 @@ fn run(disk: Disk, process: &Process, pairs: &mut Pairs) -> Vec<Disk> {
             let policy = if *count == 3 { SealPolicy::UniqueKey } else { SealPolicy::ProductKey };
             let payloads = vec![[u8::try_from(number).unwrap()].to_vec(); *count];
             let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
-            drop(log.commit_with(SealMode::Sealed(policy), &payloads));
+            let mode = SealMode::Sealed(policy);
+            let options = if *count == 2 { recoverable(mode, 1) } else { mode.into() };
+            drop(log.commit_with(options, &payloads));
         }
     }
     pairs.collect(&computer);
