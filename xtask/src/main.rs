@@ -7,8 +7,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+mod bench;
 mod demo;
 mod dist;
+mod docs;
 mod fuzz;
 mod generate;
 mod prerequisites;
@@ -21,7 +23,9 @@ Usage: cargo xtask TASK
   demo                      run an ordinary program as a Marble on this machine, then three attacks that fail
   test                      run every test: crates, system, documentation, conformance, distribution
   conformance [ARGUMENT..]  run the conformance suite against the Coordinator; arguments go to pytest
+  bench [NAME..]            measure speed and size: verification, commit, premain, coordinator, manifest, activation
   dist                      build what is installed into images with an older C library, into dist/
+  docs                      check that documents name only what exists
   generate [--check]        write generated files anew, or check that they are current
   fuzz [TARGET] [--seconds N]
                             run the fuzz targets
@@ -50,6 +54,8 @@ fn run(words: &[&str]) -> Result<Option<()>> {
         ["demo"] => demo::run(workspace)?,
         ["test"] => test::run(workspace)?,
         ["conformance", arguments @ ..] => test::conformance(workspace, arguments)?,
+        ["bench", arguments @ ..] => bench::run(workspace, arguments)?,
+        ["docs"] => docs::run(workspace)?,
         ["dist"] => dist::run(workspace)?,
         ["generate"] => generate::run(false)?,
         ["generate", "--check"] => generate::run(true)?,
