@@ -178,7 +178,8 @@ pub(crate) enum ManifestCommand {
         format: FormatFlag,
     },
     /// Check a manifest without a Coordinator.
-    #[command(after_help = "Warnings are for what a Coordinator accepts but is probably a mistake.\n\
+    #[command(after_help = "Secrets are generated and templates tried out as a Coordinator does.\n\
+        Warnings are for what a Coordinator accepts but is probably a mistake.\n\
         Exit codes: 0 nothing found, 1 the check could not be made, 2 errors or warnings.\n\n\
         Example:\n  marblerun manifest check manifest.yaml")]
     Check {

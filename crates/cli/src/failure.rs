@@ -88,8 +88,6 @@ pub(crate) enum Cause {
     OtherManifest { expected: String, got: String },
     #[error("manifest {} {findings}", path.display())]
     Findings { path: PathBuf, findings: Findings },
-    #[error("expected a file name after --output, got an empty one")]
-    EmptyOutput,
     #[error("the manifest is set, but its recovery data could not be saved; it is printed on standard output")]
     RecoveryDataNotSaved(#[source] Box<Cause>),
     #[error("cannot start")]
@@ -151,6 +149,8 @@ impl Failure {
             ),
             Cause::OtherManifest { .. } => Some("`marblerun manifest get` shows the Coordinator's manifest"),
             Cause::Findings { findings, .. } => findings.hint(),
+            Cause::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => Some("check the path"),
+            Cause::Read { .. } | Cause::Write { .. } => Some("check the path and its permissions"),
             Cause::Yaml { source, .. } => return source.hint(),
             Cause::SignatureLength { .. } | Cause::SignatureNotHex { .. } => Some("check the file's path"),
             Cause::RecoveryDataNotSaved(_) => Some("save the line with RecoverySecrets: it is not given again"),

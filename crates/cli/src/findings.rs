@@ -1,8 +1,14 @@
 //! What is wrong, or probably wrong, with a manifest.
 
 use std::fmt;
+use std::time::SystemTime;
 
-use marblerun_manifest::{AzureHsm, Manifest};
+use marblerun_coordinator_core::identity::Identity;
+use marblerun_coordinator_core::record::Genesis;
+use marblerun_coordinator_core::set_manifest;
+use marblerun_coordinator_core::time::Timestamp;
+use marblerun_manifest::{self as manifest, AzureHsm, Manifest};
+use marblerun_pki::AltNames;
 use serde_json::{Value, json};
 
 /// How bad a finding is.
@@ -12,6 +18,8 @@ pub(crate) enum Severity {
     Error,
     /// A Coordinator accepts it, but it is probably a mistake.
     Warning,
+    /// Works as written, but protects less than it could.
+    Note,
 }
 
 impl Severity {
@@ -19,6 +27,7 @@ impl Severity {
         match self {
             Self::Error => "error",
             Self::Warning => "warning",
+            Self::Note => "note",
         }
     }
 }
@@ -55,14 +64,30 @@ impl Findings {
             found.push(Finding { severity: Severity::Error, message: chain(&error), hint: error.hint() });
         }
         for warning in manifest.warnings() {
-            found.push(Finding { severity: Severity::Warning, message: warning.to_string(), hint: None });
+            let severity = match warning.code.severity() {
+                manifest::Severity::Mistake => Severity::Warning,
+                manifest::Severity::Weakness => Severity::Note,
+            };
+            found.push(Finding { severity, message: warning.to_string(), hint: None });
         }
         Self(found)
     }
 
+    /// Does what a Coordinator does with the manifest, secrets and dry run of the templates included, with a throw-away
+    /// identity. Takes as long as generating the manifest's RSA keys.
+    pub(crate) fn try_out(&mut self, manifest: &[u8]) {
+        // What was refused already would only be refused again.
+        if self.count(Severity::Error) > 0 {
+            return;
+        }
+        if let Err(error) = try_out(manifest) {
+            self.0.push(Finding { severity: Severity::Error, message: chain(error.as_ref()), hint: None });
+        }
+    }
+
     /// True if nothing stands in the way.
     pub(crate) fn are_acceptable(&self, allow_warnings: bool) -> bool {
-        self.count(Severity::Error) == 0 && (allow_warnings || self.0.is_empty())
+        self.count(Severity::Error) == 0 && (allow_warnings || self.count(Severity::Warning) == 0)
     }
 
     pub(crate) fn count(&self, severity: Severity) -> usize {
@@ -76,7 +101,7 @@ impl Findings {
         }
     }
 
-    /// `[{"severity": "error" | "warning", "message": text, "hint": text or null}]`
+    /// `[{"severity": "error" | "warning" | "note", "message": text, "hint": text or null}]`
     pub(crate) fn to_json(&self) -> Value {
         self.0
             .iter()
@@ -91,13 +116,13 @@ impl Findings {
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
-        let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
         match (errors, warnings) {
             (_, 0) => write!(f, "has {}", plural(errors, "error"))?,
             (0, _) => write!(f, "has {}", plural(warnings, "warning"))?,
             _ => write!(f, "has {} and {}", plural(errors, "error"), plural(warnings, "warning"))?,
         }
-        for (index, finding) in self.0.iter().enumerate() {
+        let counted = self.0.iter().filter(|finding| finding.severity != Severity::Note);
+        for (index, finding) in counted.enumerate() {
             let separator = if index == 0 { ": " } else { "; " };
             write!(f, "{separator}{}", finding.message)?;
             if let Some(hint) = &finding.hint {
@@ -106,6 +131,18 @@ impl fmt::Display for Findings {
         }
         Ok(())
     }
+}
+
+fn try_out(manifest: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+    let now = Timestamp::from_duration(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?);
+    let identity = Identity::from_genesis(&Genesis::create(&AltNames::default(), now)?)?;
+    set_manifest::prepare(&identity, manifest, now)?;
+    Ok(())
+}
+
+/// "1 error", "2 errors".
+pub(crate) fn plural(count: usize, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -119,6 +119,7 @@ pub(crate) async fn known(global: &Global, address: &str, output: &mut Output) -
     if global.insecure || global.era_config.is_some() {
         return attest(global, address, output).await;
     }
+    let parsed = Address::parse(address)?;
     let path = cache::path(global)?;
     let Some(chain) = cache::read(&path, UnixTime::now())? else {
         if find_era_config(global).is_none() {
@@ -127,7 +128,7 @@ pub(crate) async fn known(global: &Global, address: &str, output: &mut Output) -
         return attest(global, address, output).await;
     };
     let timeouts = Timeouts { total: global.timeout(), ..Timeouts::default() };
-    Ok(Known { chain, attested: None, address: Address::parse(address)?, timeouts })
+    Ok(Known { chain, attested: None, address: parsed, timeouts })
 }
 
 fn show_notes(attested: &AttestedCoordinator, output: &mut Output) -> std::io::Result<()> {

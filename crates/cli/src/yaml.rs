@@ -324,20 +324,18 @@ fn number(value: &str) -> Option<Number> {
     if !(first.is_ascii_digit() || b"+-.".contains(&first)) {
         return None;
     }
-    let plain = if first == b'.' { value.to_owned() } else { value.replace('_', "") };
-    if first != b'.' && !is_timestamp(value) {
-        if let Some((integer, is_octal)) = integer(&plain) {
-            return Some(Number { json: integer.to_string(), is_integer: true, is_octal });
-        }
-    }
-    if is_timestamp(value) || !is_float(&plain) {
+    // Dates stay text, as they were written.
+    if is_timestamp(value) {
         return None;
     }
+    let plain = if first == b'.' { value.to_owned() } else { value.replace('_', "") };
+    if let Some((integer, is_octal)) = integer(&plain) {
+        return Some(Number { json: integer.to_string(), is_integer: true, is_octal });
+    }
     // Beyond the range of a float it stays text.
-    let float: f64 = plain.parse().ok().filter(|float: &f64| float.is_finite())?;
-    let has_leading_zero = plain.trim_start_matches(['+', '-']).len() > 1
-        && plain.trim_start_matches(['+', '-']).bytes().take(2).all(|byte| byte.is_ascii_digit())
-        && plain.trim_start_matches(['+', '-']).starts_with('0');
+    let float: f64 = plain.parse().ok().filter(|float: &f64| is_float(&plain) && float.is_finite())?;
+    let digits = plain.trim_start_matches(['+', '-']).as_bytes();
+    let has_leading_zero = matches!(digits, [b'0', second, ..] if second.is_ascii_digit());
     Some(Number { json: go_float(float), is_integer: false, is_octal: has_leading_zero })
 }
 
@@ -384,7 +382,7 @@ fn is_float(plain: &str) -> bool {
     mantissa_fits && exponent.is_none_or(|exponent| !exponent.is_empty() && is_digits(exponent))
 }
 
-/// Dates stay text, as they were written.
+/// `YYYY-` and more.
 fn is_timestamp(value: &str) -> bool {
     let bytes = value.as_bytes();
     bytes.len() >= 8 && bytes[..4].iter().all(u8::is_ascii_digit) && bytes[4] == b'-'

@@ -55,9 +55,6 @@ pub(crate) fn run(
     output: &mut Output,
 ) -> Result<ExitStatus, Failure> {
     let file = arguments.output.clone().unwrap_or_else(|| PathBuf::from(which.default_file()));
-    if file.as_os_str().is_empty() {
-        return Err(Cause::EmptyOutput.into());
-    }
     trust::block_on(async {
         let coordinator = trust::attest(global, &arguments.coordinator, output).await?;
         if coordinator.attested.is_some() {

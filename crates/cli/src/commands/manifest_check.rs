@@ -1,7 +1,7 @@
 //! `manifest check`: what a Coordinator would refuse, and what is probably a mistake.
 //!
-//! JSON: `{"manifestSignature": text, "findings": [{"severity": "error" | "warning", "message": text, "hint": text or
-//! null}]}`.
+//! JSON: `{"manifestSignature": text, "findings": [{"severity": "error" | "warning" | "note", "message": text, "hint":
+//! text or null}]}`. Notes are about what works as written but protects less than it could; they change no exit code.
 
 use std::path::Path;
 
@@ -9,13 +9,14 @@ use serde_json::json;
 
 use crate::exit::ExitStatus;
 use crate::failure::Failure;
-use crate::findings::{Findings, Severity};
+use crate::findings::{Findings, Severity, plural};
 use crate::manifest_file::ManifestFile;
 use crate::output::Output;
 
 pub(crate) fn run(path: &Path, allow_warnings: bool, output: &mut Output) -> Result<ExitStatus, Failure> {
     let file = ManifestFile::read(path)?;
-    let findings = Findings::of(&file.bytes, &file.notes);
+    let mut findings = Findings::of(&file.bytes, &file.notes);
+    findings.try_out(&file.bytes);
     if output.is_json() {
         output.json(&json!({"manifestSignature": file.signature(), "findings": findings.to_json()}))?;
     } else {
@@ -26,7 +27,8 @@ pub(crate) fn run(path: &Path, allow_warnings: bool, output: &mut Output) -> Res
             }
         }
         let (errors, warnings) = (findings.count(Severity::Error), findings.count(Severity::Warning));
-        output.line(&format!("{}: {errors} errors, {warnings} warnings", path.display()))?;
+        let (errors, warnings) = (plural(errors, "error"), plural(warnings, "warning"));
+        output.line(&format!("{}: {errors}, {warnings}", path.display()))?;
     }
     match findings.are_acceptable(allow_warnings) {
         true => Ok(ExitStatus::Success),

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::args::Global;
 use crate::exit::ExitStatus;
-use crate::failure::{Cause, Failure};
+use crate::failure::Failure;
 use crate::output::Output;
 use crate::{files, trust};
 
@@ -27,9 +27,6 @@ pub(crate) fn run(
     options: &Options<'_>,
     output: &mut Output,
 ) -> Result<ExitStatus, Failure> {
-    if options.file.is_some_and(|file| file.as_os_str().is_empty()) {
-        return Err(Cause::EmptyOutput.into());
-    }
     trust::block_on(async {
         let coordinator = trust::attest(global, address, output).await?;
         output.note(match coordinator.attested {
