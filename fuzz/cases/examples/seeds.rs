@@ -73,6 +73,7 @@ fn seeds(target: &str, testdata: &Path, samples: &Path) -> Result<Seeds> {
                  EDG_MARBLE_ACTIVATION_TIMEOUT=1h30m\nEDG_MARBLE_SIMULATION=1",
             ),
             ("ipv6", "EDG_MARBLE_TYPE=web\nEDG_MARBLE_COORDINATOR_ADDR=[2001:db8::1]:2001\nEDG_CWD=/data"),
+            ("ipv4-mapped", "EDG_MARBLE_TYPE=web\nEDG_MARBLE_DNS_NAMES=::ffff:192.0.2.1"),
             ("without-type", "EDG_MARBLE_DNS_NAMES=web"),
             (
                 "mistakes",
