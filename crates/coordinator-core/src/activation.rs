@@ -117,8 +117,7 @@ impl Candidate {
             key.public_key_der(),
             now.unix(),
         )?;
-        let context =
-            MarbleContext { uuid, binding_name: &marble.binding_name, root_secret: &identity.root_secret };
+        let context = MarbleContext { uuid, binding_name: &marble.binding_name, root_secret: &identity.root_secret };
         let values = |secrets: &Secrets, used: &UsedSecrets| {
             let used = secrets.iter().filter(|(name, _)| used.contains(name));
             used.map(|(name, stored)| {

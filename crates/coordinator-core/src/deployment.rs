@@ -9,9 +9,13 @@ use marblerun_manifest::{DecodeError, Manifest, Marble};
 use thiserror::Error;
 
 use crate::ledger::Refusal;
-use crate::parameters::{CompileError, CompiledParameters};
+use crate::parameters::{CompileError, CompiledParameters, MAX_MARBLE_NODES};
 use crate::record::ManifestSet;
 use crate::secret::Secret;
+
+/// Most parts of the templates of all Marbles together. They stay in memory as long as the deployment, some hundred
+/// bytes each, so that without a limit a manifest of 16 MiB would take a gigabyte of the enclave.
+pub const MAX_DEPLOYMENT_NODES: usize = 4 * MAX_MARBLE_NODES;
 
 /// Secrets by name.
 pub type Secrets = BTreeMap<String, Arc<Secret>>;
@@ -68,6 +72,15 @@ pub enum DeploymentError {
         #[source]
         source: CompileError,
     },
+    /// The templates of all Marbles together have too many parts.
+    #[error(
+        "Marbles.{marble_type}.Parameters: with it, the templates of all Marbles have more than {MAX_DEPLOYMENT_NODES} \
+         parts"
+    )]
+    Nodes {
+        /// The Marble type that exceeds the limit.
+        marble_type: String,
+    },
     /// A Marble names a package that is not there.
     #[error("Marbles.{marble_type}.Package: expected the name of a package, got {package:?}")]
     Package {
@@ -104,12 +117,20 @@ impl Deployment {
 ///
 /// # Errors
 ///
-/// If a template cannot be compiled or a package is missing.
+/// If a template cannot be compiled, a package is missing, or all templates together are too large.
 pub fn prepare_marbles(manifest: &Manifest) -> Result<BTreeMap<String, PreparedMarble>, DeploymentError> {
+    let mut nodes = 0;
     manifest
         .marbles
         .iter()
-        .map(|(marble_type, marble)| Ok((marble_type.clone(), prepare_marble(manifest, marble_type, marble)?)))
+        .map(|(marble_type, marble)| {
+            let prepared = prepare_marble(manifest, marble_type, marble)?;
+            nodes += prepared.parameters.node_count();
+            if nodes > MAX_DEPLOYMENT_NODES {
+                return Err(DeploymentError::Nodes { marble_type: marble_type.clone() });
+            }
+            Ok((marble_type.clone(), prepared))
+        })
         .collect()
 }
 

@@ -20,6 +20,12 @@ use crate::certificate_template::{self, TemplateError};
 use crate::secret::Secret;
 use crate::uuid::MarbleUuid;
 
+/// Largest sum of what is stored for all secrets: names, values and certificates. Together with the manifest it has to
+/// fit into one record, and values that are generated cost the manifest's author nothing.
+pub const MAX_SECRETS_BYTES: usize = 15 << 20;
+/// What a secret takes beside its name and values, at most.
+const SECRET_OVERHEAD_BYTES: usize = 80;
+
 /// Why a secret has no value.
 #[derive(Debug, Error)]
 #[error("Secrets.{name}")]
@@ -65,6 +71,9 @@ pub enum GenerateReason {
     /// The provider makes no key.
     #[error("no key pair")]
     Key(#[from] KeyError),
+    /// All secrets together take too much.
+    #[error("with it, all secrets have more than {MAX_SECRETS_BYTES} bytes")]
+    TotalSize,
     /// The random number generator failed.
     #[error("no random numbers")]
     Random,
@@ -93,12 +102,18 @@ pub fn first_values(
     issuer: &Issuer<'_>,
     now: UnixTime,
 ) -> Result<Vec<(String, Secret)>, GenerateError> {
+    let mut stored = 0;
     manifest
         .secrets
         .iter()
         .map(|(name, definition)| {
-            let value = first_value(name, definition, context, issuer, now);
-            Ok((name.clone(), value.map_err(|reason| GenerateError { name: name.clone(), reason })?))
+            let failed = |reason| GenerateError { name: name.clone(), reason };
+            let value = first_value(name, definition, context, issuer, now).map_err(failed)?;
+            stored += SECRET_OVERHEAD_BYTES + name.len() + value.stored_bytes();
+            if stored > MAX_SECRETS_BYTES {
+                return Err(failed(GenerateReason::TotalSize));
+            }
+            Ok((name.clone(), value))
         })
         .collect()
 }
@@ -110,8 +125,7 @@ fn first_value(
     issuer: &Issuer<'_>,
     now: UnixTime,
 ) -> Result<Secret, GenerateReason> {
-    let secret_type =
-        definition.secret_type().ok_or_else(|| GenerateReason::Type(definition.type_word.clone()))?;
+    let secret_type = definition.secret_type().ok_or_else(|| GenerateReason::Type(definition.type_word.clone()))?;
     let empty = Secret {
         secret_type,
         size: definition.size,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use marblerun_pki::{AltNames, Issuer, IssueError, KeyError, KeyPair, profile};
+use marblerun_pki::{AltNames, IssueError, Issuer, KeyError, KeyPair, profile};
 use marblerun_secret::SecretBytes;
 use thiserror::Error;
 use zeroize::Zeroize;

@@ -184,9 +184,11 @@ fn collateral_from_wire(wire: &CollateralAcceptedWire) -> Result<CollateralAccep
     if wire.tee != SGX {
         return Err(RecordError::UnknownKind);
     }
-    let fmspc = wire.fmspc.as_slice().try_into().map_err(|_| {
-        RecordError::Malformed(format!("expected an FMSPC of 6 bytes, got {}", wire.fmspc.len()))
-    })?;
+    let fmspc = wire
+        .fmspc
+        .as_slice()
+        .try_into()
+        .map_err(|_| RecordError::Malformed(format!("expected an FMSPC of 6 bytes, got {}", wire.fmspc.len())))?;
     Ok(CollateralAccepted {
         tee: Tee::Sgx,
         fmspc: Fmspc(fmspc),

@@ -25,3 +25,11 @@ pub struct Secret {
     /// The public key as DER SubjectPublicKeyInfo for certificate types, else the same bytes as `private`.
     pub public: Option<SecretBytes>,
 }
+
+impl Secret {
+    /// Bytes of its values and certificate.
+    pub(crate) fn stored_bytes(&self) -> usize {
+        let values = [&self.private, &self.public].into_iter().flatten().map(SecretBytes::len).sum::<usize>();
+        values + self.certificate.as_ref().map_or(0, Vec::len)
+    }
+}

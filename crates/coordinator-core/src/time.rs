@@ -10,7 +10,7 @@ pub struct Timestamp(u64);
 
 impl Timestamp {
     /// The time `milliseconds` after 1970-01-01 UTC.
-    pub fn from_millis(milliseconds: u64) -> Self {
+    pub const fn from_millis(milliseconds: u64) -> Self {
         Self(milliseconds)
     }
 

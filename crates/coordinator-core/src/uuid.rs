@@ -15,7 +15,9 @@ pub struct MarbleUuid(uuid::Uuid);
 #[non_exhaustive]
 pub enum UuidError {
     /// None of the accepted forms.
-    #[error("UUID: expected 32 hexadecimal digits, plain or as 8-4-4-4-12 (also with urn:uuid: or in braces), got {length} bytes of another form")]
+    #[error(
+        "UUID: expected 32 hexadecimal digits, plain or as 8-4-4-4-12 (also with urn:uuid: or in braces), got {length} bytes of another form"
+    )]
     Malformed {
         /// Length of what came.
         length: usize,

@@ -1,4 +1,10 @@
 //! Integration tests through the public API.
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its fixtures must fail")]
 
+mod activation;
+mod fixture;
+mod ledger_model;
+mod records;
+mod secrets;
+mod set_manifest;
 mod template_oracle;

@@ -1,0 +1,80 @@
+//! A deployment of known keys, and what Marbles send.
+
+use std::sync::LazyLock;
+
+use marblerun_coordinator_core::activation::{ActivationError, Candidate, Prepared};
+use marblerun_coordinator_core::ledger::{Command, Ledger};
+use marblerun_coordinator_core::record::{Genesis, Record};
+use marblerun_coordinator_core::set_manifest::{self, PreparedManifest, SetManifestError};
+use marblerun_coordinator_core::time::Timestamp;
+use marblerun_pki::{AltNames, KeyPair, request};
+use marblerun_secret::SecretBytes;
+
+pub const UUID: &str = "11111111-2222-3333-4444-555555555555";
+pub const OTHER_UUID: &str = "99999999-2222-3333-4444-555555555555";
+/// 2026-02-01T09:30:00.125Z.
+pub const NOW: Timestamp = Timestamp::from_millis(1_769_938_200_125);
+
+/// A definition of a package that fits every Marble here.
+pub const PACKAGES: &str =
+    r#""Packages":{"p":{"UniqueID":"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"}}"#;
+
+static GENESIS: LazyLock<SecretBytes> = LazyLock::new(|| {
+    let mut genesis = Genesis::create(&AltNames::from_list("localhost"), NOW).unwrap();
+    genesis.root_secret = SecretBytes::new((0..32).collect());
+    Record::Genesis(genesis).encode()
+});
+
+/// The identity's record; the root secret has the bytes 00 to 1f.
+pub fn genesis() -> Genesis {
+    let Record::Genesis(genesis) = Record::decode(GENESIS.expose()).unwrap() else { panic!("another kind") };
+    genesis
+}
+
+/// A ledger without manifest.
+pub fn new_ledger() -> Ledger {
+    Ledger::new(&genesis()).unwrap()
+}
+
+/// A ledger with this manifest.
+#[track_caller]
+pub fn ledger(manifest: &str) -> Ledger {
+    let mut ledger = new_ledger();
+    let prepared = prepare(manifest).unwrap();
+    let record = ledger.decide(Command::SetManifest(Box::new(prepared.record))).unwrap().unwrap();
+    ledger.apply(record).unwrap();
+    ledger
+}
+
+pub fn prepare(manifest: &str) -> Result<PreparedManifest, SetManifestError> {
+    let snapshot = new_ledger().snapshot();
+    set_manifest::prepare(&snapshot.identity, manifest.as_bytes(), NOW)
+}
+
+static REQUEST: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let key = KeyPair::generate().unwrap();
+    request::premain_request(&key, &AltNames::from_list("a.example,10.1.2.3")).unwrap()
+});
+
+/// A good certificate request for a.example and 10.1.2.3 (beside the default addresses).
+pub fn certificate_request() -> &'static [u8] {
+    &REQUEST
+}
+
+/// Everything up to the parameters, as an edge does it.
+pub fn activate(ledger: &Ledger, marble_type: &str, uuid: &str) -> Result<Prepared, ActivationError> {
+    let snapshot = ledger.snapshot();
+    Candidate::find(&snapshot, marble_type)?.prepare(&snapshot.identity, uuid, certificate_request(), NOW)
+}
+
+/// The content of a file that a Marble got.
+#[track_caller]
+pub fn file(prepared: &Prepared, path: &str) -> String {
+    String::from_utf8(prepared.parameters.files[path].expose().to_vec()).unwrap()
+}
+
+/// The value of a variable that a Marble got.
+#[track_caller]
+pub fn variable(prepared: &Prepared, name: &str) -> String {
+    String::from_utf8(prepared.parameters.env[name].expose().to_vec()).unwrap()
+}

@@ -1,0 +1,127 @@
+//! Records are read exactly as they were written.
+
+use marblerun_attestation::{EvaluationNumbers, Fmspc, Tee};
+use marblerun_coordinator_core::record::{CollateralAccepted, Genesis, ManifestSet, Record};
+use marblerun_coordinator_core::secret::Secret;
+use marblerun_manifest::SecretType;
+use marblerun_secret::SecretBytes;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use rustls_pki_types::UnixTime;
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), 0..40)
+}
+
+fn secret() -> impl Strategy<Value = Secret> {
+    let types = [
+        SecretType::SymmetricKey,
+        SecretType::CertRsa,
+        SecretType::CertEcdsa,
+        SecretType::CertEd25519,
+        SecretType::Plain,
+    ];
+    let flags = (any::<bool>(), any::<bool>());
+    let values = (option::of(bytes()), option::of(bytes()), option::of(bytes()));
+    (prop::sample::select(types.to_vec()), any::<u64>(), flags, any::<u64>(), values).prop_map(
+        |(secret_type, size, (shared, user_defined), valid_for, (certificate, private, public))| Secret {
+            secret_type,
+            size,
+            shared,
+            user_defined,
+            valid_for,
+            certificate,
+            private: private.map(SecretBytes::new),
+            public: public.map(SecretBytes::new),
+        },
+    )
+}
+
+fn genesis() -> impl Strategy<Value = Record> {
+    (bytes(), bytes(), bytes(), bytes(), bytes(), bytes()).prop_map(|(a, b, c, d, e, f)| {
+        Record::Genesis(Genesis {
+            root_key: SecretBytes::new(a),
+            root_certificate: b,
+            intermediate_key: SecretBytes::new(c),
+            intermediate_certificate: d,
+            marble_root_certificate: e,
+            root_secret: SecretBytes::new(f),
+        })
+    })
+}
+
+fn manifest_set() -> impl Strategy<Value = Record> {
+    (bytes(), bytes(), vec(("\\PC{0,10}", secret()), 0..4), "\\PC{0,30}").prop_map(
+        |(raw, signature, secrets, log_line)| Record::ManifestSet(ManifestSet { raw, signature, secrets, log_line }),
+    )
+}
+
+fn collateral() -> impl Strategy<Value = Record> {
+    (any::<[u8; 6]>(), any::<u32>(), any::<u32>(), any::<u64>()).prop_map(|(fmspc, tcb_info, qe_identity, issued)| {
+        Record::CollateralAccepted(CollateralAccepted {
+            tee: Tee::Sgx,
+            fmspc: Fmspc(fmspc),
+            numbers: EvaluationNumbers { tcb_info, qe_identity },
+            newest_issue: UnixTime::since_unix_epoch(std::time::Duration::from_secs(issued)),
+        })
+    })
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let counted = "\\PC{0,20}".prop_map(|marble_type| Record::ActivationCounted { marble_type });
+    prop_oneof![genesis(), manifest_set(), counted, collateral()]
+}
+
+/// Two records by all their members; secrets are compared here, so they are exposed.
+#[track_caller]
+fn assert_same(left: &Record, right: &Record) {
+    let shown = |secret: &Option<SecretBytes>| secret.as_ref().map(|bytes| bytes.expose().to_vec());
+    match (left, right) {
+        (Record::Genesis(left), Record::Genesis(right)) => {
+            assert_eq!(left.root_key.expose(), right.root_key.expose());
+            assert_eq!(left.root_certificate, right.root_certificate);
+            assert_eq!(left.intermediate_key.expose(), right.intermediate_key.expose());
+            assert_eq!(left.intermediate_certificate, right.intermediate_certificate);
+            assert_eq!(left.marble_root_certificate, right.marble_root_certificate);
+            assert_eq!(left.root_secret.expose(), right.root_secret.expose());
+        }
+        (Record::ManifestSet(left), Record::ManifestSet(right)) => {
+            assert_eq!((&left.raw, &left.signature, &left.log_line), (&right.raw, &right.signature, &right.log_line));
+            assert_eq!(left.secrets.len(), right.secrets.len());
+            for ((left_name, left), (right_name, right)) in left.secrets.iter().zip(&right.secrets) {
+                assert_eq!(left_name, right_name);
+                // Debug output shows everything but the values.
+                assert_eq!(format!("{left:?}"), format!("{right:?}"));
+                assert_eq!(left.certificate, right.certificate);
+                assert_eq!((shown(&left.private), shown(&left.public)), (shown(&right.private), shown(&right.public)));
+            }
+        }
+        (Record::ActivationCounted { marble_type: left }, Record::ActivationCounted { marble_type: right }) => {
+            assert_eq!(left, right);
+        }
+        (Record::CollateralAccepted(left), Record::CollateralAccepted(right)) => assert_eq!(left, right),
+        _ => panic!("{left:?} became {right:?}"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_record_is_read_as_it_was_written(record in record()) {
+        let bytes = record.encode();
+        let read = Record::decode(bytes.expose()).unwrap();
+        assert_same(&record, &read);
+        assert_eq!(read.encode().expose(), bytes.expose());
+    }
+
+    #[test]
+    fn a_damaged_record_never_panics(record in record(), position in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut bytes = record.encode().expose().to_vec();
+        let position = position.index(bytes.len());
+        bytes[position] = byte;
+        let _ = Record::decode(&bytes);
+        let _ = Record::decode(&bytes[..position]);
+    }
+}
