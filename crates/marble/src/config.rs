@@ -311,7 +311,7 @@ mod tests {
             let found = variables.iter().find(|(key, _)| *key == name);
             found.map(|(_, value)| OsString::from(value))
         };
-        Config::read(lookup, Some(Path::new("/work")))
+        Config::read(lookup, Some(Path::new("/srv")))
     }
 
     #[track_caller]
@@ -327,7 +327,7 @@ mod tests {
             marble_type: "web".into(),
             dns_names: vec!["localhost".into()],
             ip_addresses: vec![],
-            uuid_file: "/work/uuid".into(),
+            uuid_file: "/srv/uuid".into(),
             activation_timeout: Duration::from_secs(300),
             simulation: false,
         };
