@@ -41,6 +41,12 @@ pub enum IssueError {
         /// The text.
         got: String,
     },
+    /// A configured DNS name that no peer could ask for.
+    #[error("DNSNames: expected names of at most 253 characters with labels of at most 63, got {got:?}")]
+    NameTooLong {
+        /// The name.
+        got: String,
+    },
     /// A time that this profile of X.509 cannot hold.
     #[error("expected an end of validity before the year 10000, got {got_seconds} seconds after 1970")]
     Time {

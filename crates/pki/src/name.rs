@@ -25,17 +25,34 @@ impl AltNames {
 
     /// Reads a comma-separated list as `EDG_COORDINATOR_DNS_NAMES` and `EDG_MARBLE_DNS_NAMES` hold it.
     ///
-    /// An element that is the text of an IP address becomes one, all others are DNS names. Blanks are not trimmed; an
-    /// empty element is no name and left out.
+    /// An element that is the text of an IP address, an IPv6 address also in brackets, becomes one; all others are DNS
+    /// names. Blanks around an element are trimmed and empty elements left out: neither could ever match. MarbleRun
+    /// v1.9.1 keeps them.
     pub fn from_list(list: &str) -> Self {
         let mut names = Self::default();
-        for element in list.split(',').filter(|element| !element.is_empty()) {
-            match element.parse() {
-                Ok(ip) => names.ips.push(ip),
-                Err(_) => names.dns.push(element.to_owned()),
+        for element in list.split(',').map(str::trim).filter(|element| !element.is_empty()) {
+            let bare = element.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+            if let Some(ip) = bare.and_then(|bare| bare.parse::<Ipv6Addr>().ok()) {
+                names.ips.push(ip.into());
+            } else if let Ok(ip) = element.parse() {
+                names.ips.push(ip);
+            } else {
+                names.dns.push(element.to_owned());
             }
         }
         names
+    }
+
+    /// Refuses DNS names that no peer could ask for (RFC 1035 2.3.4).
+    pub(crate) fn check_lengths(&self) -> Result<(), IssueError> {
+        const MAX_LABEL: usize = 63;
+        const MAX_NAME: usize = 253;
+        let is_too_long =
+            |name: &&String| name.len() > MAX_NAME || name.split('.').any(|label| label.len() > MAX_LABEL);
+        match self.dns.iter().find(is_too_long) {
+            None => Ok(()),
+            Some(name) => Err(IssueError::NameTooLong { got: name.clone() }),
+        }
     }
 }
 
@@ -213,10 +230,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn list_elements_that_are_addresses_become_addresses_and_nothing_is_trimmed() {
-        let names = AltNames::from_list("localhost,10.0.0.1,::1, b.example,,[::1]");
-        assert_eq!(names.dns, ["localhost", " b.example", "[::1]"]);
-        assert_eq!(names.ips, ["10.0.0.1".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]);
+    fn list_elements_that_are_addresses_become_addresses_and_blanks_are_trimmed() {
+        let names = AltNames::from_list("localhost,10.0.0.1,::1, B.example,,*.a.,[fd00::7], ");
+        assert_eq!(names.dns, ["localhost", "B.example", "*.a."]);
+        let ips: Vec<String> = names.ips.iter().map(ToString::to_string).collect();
+        assert_eq!(ips, ["10.0.0.1", "::1", "fd00::7"]);
         assert_eq!(AltNames::from_list(""), AltNames::default());
     }
 

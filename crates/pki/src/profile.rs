@@ -106,6 +106,7 @@ pub fn marble_certificate(
 ///
 /// As [`root_certificate`].
 pub fn premain_certificate(key: &KeyPair, names: &AltNames, now: UnixTime) -> Result<Vec<u8>, IssueError> {
+    names.check_lengths()?;
     let subject = Subject::from_common_name(PREMAIN_NAME).to_der()?;
     let mut extensions = usage_extensions(DIGITAL_SIGNATURE | KEY_AGREEMENT, false)?;
     let ips: Vec<IpAddr> = names.ips.iter().copied().chain(AltNames::DEFAULT_IPS).collect();
@@ -129,6 +130,7 @@ fn ca(
     names: &AltNames,
     now: UnixTime,
 ) -> Result<Vec<u8>, IssueError> {
+    names.check_lengths()?;
     let subject = Subject::from_common_name(name).to_der()?;
     let mut extensions = usage_extensions(DIGITAL_SIGNATURE | KEY_CERT_SIGN, true)?;
     extensions.push(extension::subject_key_id(&key_id(key.public_key_der())?)?);

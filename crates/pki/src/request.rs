@@ -155,6 +155,7 @@ impl<'a> Outer<'a> {
 ///
 /// [`IssueError::NotAscii`] for a DNS name that is not ASCII; provider failures.
 pub fn premain_request(key: &KeyPair, names: &AltNames) -> Result<Vec<u8>, IssueError> {
+    names.check_lengths()?;
     let ips: Vec<IpAddr> = AltNames::DEFAULT_IPS.into_iter().chain(names.ips.iter().copied()).collect();
     // Not critical although the subject is empty: this is what Go's premain sends.
     let san = extension::subject_alt_name(false, &names.dns, &[], &ips, &[])?;

@@ -183,6 +183,22 @@ fn names_beyond_ascii_are_refused() {
 }
 
 #[test]
+fn names_that_nobody_could_ask_for_are_refused() {
+    let key = KeyPair::generate().unwrap();
+    for (name, is_good) in [
+        ("a".repeat(63), true),
+        ("a".repeat(64), false),
+        ("a.".repeat(126) + "a", true),
+        ("a.".repeat(127) + "a", false),
+    ] {
+        let names = AltNames::from_list(&name);
+        assert_eq!(profile::root_certificate(&key, &names, now()).is_ok(), is_good, "{name}");
+        assert_eq!(profile::premain_certificate(&key, &names, now()).is_ok(), is_good, "{name}");
+        assert_eq!(request::premain_request(&key, &names).is_ok(), is_good, "{name}");
+    }
+}
+
+#[test]
 fn a_marble_key_that_is_none_is_refused() {
     let deployment = Deployment::new();
     let request = request::premain_request(&deployment.key, &AltNames::default()).unwrap();
