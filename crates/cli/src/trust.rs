@@ -25,11 +25,20 @@ const MAX_ROOT_BYTES: usize = 64 * 1024;
 /// A status that old files name; no verdict has it.
 const UNKNOWN_STATUS: &str = "Unknown";
 
+/// Why the certificates of a Coordinator are believed.
+pub(crate) enum Trust {
+    /// Its quote was verified just now.
+    Attested(Box<AttestedCoordinator>),
+    /// They were verified before.
+    Cached,
+    /// They are not: `--insecure`.
+    Nothing,
+}
+
 /// A Coordinator whose certificates are known.
 pub(crate) struct Known {
     pub(crate) chain: CertificateChain,
-    /// What was verified; `None` with `--insecure`.
-    pub(crate) attested: Option<AttestedCoordinator>,
+    pub(crate) trust: Trust,
     address: Address,
     timeouts: Timeouts,
 }
@@ -41,15 +50,25 @@ impl Known {
 
     /// Keeps the certificates for later commands, where that is right.
     pub(crate) fn write_cache(&self, global: &Global) -> Result<(), Cause> {
-        match self.attested {
-            Some(_) => cache::write(global, &self.chain),
-            None => cache::write_unverified(global, &self.chain),
+        match self.trust {
+            Trust::Attested(_) => cache::write(global, &self.chain),
+            Trust::Cached => Ok(()),
+            Trust::Nothing => cache::write_unverified(global, &self.chain),
         }
     }
 
-    /// `{"trust": "hardware" | "software" | "none", ...}`: what is known about the Coordinator.
+    /// True if the quote was verified just now.
+    pub(crate) fn is_attested(&self) -> bool {
+        matches!(self.trust, Trust::Attested(_))
+    }
+
+    /// `{"trust": "hardware" | "software" | "cached" | "none", ...}`: what is known about the Coordinator.
     pub(crate) fn to_json(&self) -> Value {
-        let Some(attested) = &self.attested else { return json!({"trust": "none"}) };
+        let attested = match &self.trust {
+            Trust::Attested(attested) => attested,
+            Trust::Cached => return json!({"trust": "cached"}),
+            Trust::Nothing => return json!({"trust": "none"}),
+        };
         let report = attested.report();
         let Claims::Sgx(sgx) = report.claims() else { return json!({"trust": report.trust_class().name()}) };
         json!({
@@ -96,22 +115,22 @@ pub(crate) async fn attest(global: &Global, address: &str, output: &mut Output) 
         None => NonceChoice::Fresh,
     };
     let now = UnixTime::now();
-    let (chain, quote, attested) = match &policy {
+    let (chain, quote, trust) = match &policy {
         None => {
             output.note("Warning: skipping quote verification (--insecure): anybody may answer at this address")?;
             let fetched = coordinator.dangerous_fetch_unverified(nonce, now).await?;
-            (fetched.chain, fetched.answer.quote.unwrap_or_default(), None)
+            (fetched.chain, fetched.answer.quote.unwrap_or_default(), Trust::Nothing)
         }
         Some(policy) => {
             let attested = coordinator.attest(policy, nonce, now).await?;
             show_notes(&attested, output)?;
-            (attested.chain().clone(), attested.quote().to_vec(), Some(attested))
+            (attested.chain().clone(), attested.quote().to_vec(), Trust::Attested(Box::new(attested)))
         }
     };
     if let Some(path) = &global.save_sgx_quote {
         files::write("quote", path, &quote)?;
     }
-    Ok(Known { chain, attested, address, timeouts })
+    Ok(Known { chain, trust, address, timeouts })
 }
 
 /// A Coordinator that was verified before: the cached root. Without a cache, or with `--era-config`, it is attested.
@@ -128,7 +147,7 @@ pub(crate) async fn known(global: &Global, address: &str, output: &mut Output) -
         return attest(global, address, output).await;
     };
     let timeouts = Timeouts { total: global.timeout(), ..Timeouts::default() };
-    Ok(Known { chain, attested: None, address: parsed, timeouts })
+    Ok(Known { chain, trust: Trust::Cached, address: parsed, timeouts })
 }
 
 fn show_notes(attested: &AttestedCoordinator, output: &mut Output) -> std::io::Result<()> {

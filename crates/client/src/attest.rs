@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use marblerun_api::rest::QuoteAnswer;
 use marblerun_attestation::{
-    Admission, ClientWarning, Quote, ReportDigest, TrustClass, TrustRoots, VerifiedReport, admit_coordinator, verify,
+    Admission, ClientWarning, Quote, ReportDigest, TrustRoots, VerifiedReport, admit_coordinator, verify,
 };
 use rustls_pki_types::UnixTime;
 
@@ -23,15 +23,6 @@ pub struct Policy {
     pub roots: TrustRoots,
     /// Where collateral comes from. A bundle must have been opened with the same roots.
     pub collateral: CollateralSource,
-}
-
-/// How a Coordinator's certificates came to be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TrustMode {
-    /// A quote vouches for them.
-    Attested(TrustClass),
-    /// Nothing does: the user asked for it.
-    Insecure,
 }
 
 /// A Coordinator whose quote was verified and which is the expected one.

@@ -25,7 +25,7 @@ mod statement;
 mod tls;
 
 pub use address::{Address, AddressError, DEFAULT_PORT};
-pub use attest::{AttestedCoordinator, Policy, TrustMode, verify_answer};
+pub use attest::{AttestedCoordinator, Policy, verify_answer};
 pub use chain::{CertificateChain, ChainError};
 pub use client::{Client, ManifestOutcome, SignedManifest};
 pub use collateral::CollateralSource;

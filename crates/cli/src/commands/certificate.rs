@@ -57,7 +57,7 @@ pub(crate) fn run(
     let file = arguments.output.clone().unwrap_or_else(|| PathBuf::from(which.default_file()));
     trust::block_on(async {
         let coordinator = trust::attest(global, &arguments.coordinator, output).await?;
-        if coordinator.attested.is_some() {
+        if coordinator.is_attested() {
             compare_with_cache(global, &coordinator.chain)?;
         }
         let pem = which.pem(&coordinator.chain);

@@ -29,9 +29,9 @@ pub(crate) fn run(
 ) -> Result<ExitStatus, Failure> {
     trust::block_on(async {
         let coordinator = trust::attest(global, address, output).await?;
-        output.note(match coordinator.attested {
-            Some(_) => "Successfully verified Coordinator, now requesting manifest",
-            None => "Requesting manifest",
+        output.note(match coordinator.is_attested() {
+            true => "Successfully verified Coordinator, now requesting manifest",
+            false => "Requesting manifest",
         })?;
         let answer = coordinator.client()?.manifest().await?;
         if output.is_json() {

@@ -42,9 +42,9 @@ pub(crate) fn run(
         let coordinator = trust::attest(global, address, output).await?;
         let client = coordinator.client()?;
         let signature = file.signature();
-        output.note(match coordinator.attested {
-            Some(_) => "Successfully verified Coordinator, now uploading manifest",
-            None => "Uploading manifest",
+        output.note(match coordinator.is_attested() {
+            true => "Successfully verified Coordinator, now uploading manifest",
+            false => "Uploading manifest",
         })?;
         output.note(&format!("Manifest signature: {signature}"))?;
         let recovery = client.set_manifest(&file.bytes).await?.recovery_secrets;

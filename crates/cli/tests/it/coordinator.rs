@@ -63,6 +63,8 @@ fn a_manifest_is_set_verified_and_read_back() {
     assert_eq!(mode & 0o777, 0o600);
 
     // The cache is enough now.
+    let status: Value = serde_json::from_str(&run(&place, &fake, "status ADDRESS --output json").stdout).unwrap();
+    assert_eq!(status["coordinator"]["trust"], "cached");
     run(&place, &fake, "status ADDRESS").printed("3: Coordinator is running correctly and ready to accept marbles.\n");
     run(&place, &fake, "manifest verify m.json ADDRESS TRUST").printed(&format!("{SOFTWARE}OK\n"));
     run(&place, &fake, &format!("manifest verify {} ADDRESS TRUST", signature())).printed(&format!("{SOFTWARE}OK\n"));
