@@ -195,7 +195,11 @@ async fn connect(
         let is_last = index + 1 == candidates.len();
         let limit = if is_last { LAST_CONNECT_TIMEOUT } else { CONNECT_TIMEOUT }.min(time_left);
         match timeout(limit, TcpStream::connect(candidate)).await {
-            Ok(Ok(stream)) => return Ok((stream, candidate)),
+            Ok(Ok(stream)) => {
+                // Preface and request are small; one must not wait for the peer's delayed acknowledgement of the other.
+                let _ = stream.set_nodelay(true);
+                return Ok((stream, candidate));
+            }
             Ok(Err(error)) => failures.push((candidate, error)),
             Err(_) => failures.push((candidate, io::ErrorKind::TimedOut.into())),
         }
@@ -296,8 +300,9 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let live = listener.local_addr().unwrap();
         let address = CoordinatorAddress { host: "localhost".into(), port: live.port() };
-        let (_, peer) = connect(&address, &[refusing, live], Duration::from_secs(5)).await.unwrap();
+        let (stream, peer) = connect(&address, &[refusing, live], Duration::from_secs(5)).await.unwrap();
         assert_eq!(peer, live);
+        assert!(stream.nodelay().unwrap(), "each small message would wait for an acknowledgement, 40 ms in all");
     }
 
     #[test]
