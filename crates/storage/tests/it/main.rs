@@ -4,6 +4,7 @@
 
 mod crash;
 mod disk;
+mod golden;
 mod host;
 mod nonces;
 mod operation;
