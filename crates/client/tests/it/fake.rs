@@ -48,13 +48,16 @@ impl Identity {
 pub(crate) struct Tee {
     directory: TempDir,
     pub(crate) root: DevelopmentRoot,
+    /// Made before any verifier looks at its clock, so that a new second in between cannot make it "not yet valid".
+    collateral: String,
 }
 
 impl Tee {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let root = DevelopmentRoot::create(&directory.path().join("root"), now(), RootOptions::default()).unwrap();
-        let tee = Self { directory, root };
+        let collateral = root.collateral(now(), &CollateralOptions::default()).unwrap();
+        let tee = Self { directory, root, collateral };
         tee.export(&CollateralOptions::default());
         tee
     }
@@ -66,10 +69,6 @@ impl Tee {
 
     pub(crate) fn bundle(&self) -> PathBuf {
         self.directory.path().join("bundle")
-    }
-
-    pub(crate) fn collateral(&self) -> String {
-        self.root.collateral(now(), &CollateralOptions::default()).unwrap()
     }
 
     pub(crate) fn roots(&self) -> TrustRoots {
@@ -154,7 +153,7 @@ impl Script {
             cert: self.chain.clone().unwrap_or_else(|| self.identity.chain()),
             quote: (!self.is_simulated).then(|| with_oe_header(&quote)),
             statement: self.statement.clone(),
-            collateral: self.offers_collateral.then(|| RawJson(self.tee.collateral().into_bytes())),
+            collateral: self.offers_collateral.then(|| RawJson(self.tee.collateral.clone().into_bytes())),
         }
     }
 

@@ -6,7 +6,7 @@ use marblerun_attestation::TrustRoots;
 use marblerun_client::{
     Address, AttestError, Client, ClientError, Coordinator, EraConfig, NonceChoice, Policy, Timeouts,
 };
-use marblerun_pki::pem;
+use marblerun_pki::{AltNames, CertificateRequest, Issuer, pem, profile, request};
 use marblerun_software_tee::{CollateralOptions, Dates, EnclaveIdentity};
 use rustls_pki_types::UnixTime;
 
@@ -138,6 +138,35 @@ async fn a_foreign_intermediate_is_refused() {
     let fake = Fake::start(Script { chain: Some(chain), ..script });
     let error = text(&attest(&fake, &policy(&fake)).await.unwrap_err());
     assert!(error.contains("intermediate certificate is not signed by its root certificate"), "{error}");
+}
+
+#[tokio::test]
+async fn a_chain_that_is_none_is_refused() {
+    let pem = |der: &[u8]| pem::encode(pem::CERTIFICATE, der);
+    let check = async |chain: &dyn Fn(&Identity) -> String, expected: &str| {
+        let script = Script::new();
+        let fake = Fake::start(Script { chain: Some(chain(&script.identity)), ..script });
+        let error = text(&attest(&fake, &policy(&fake)).await.unwrap_err());
+        assert!(error.contains(expected), "{error}");
+    };
+    check(&|identity| pem(&identity.root), "expected intermediate and root certificate").await;
+    check(&|_| "no PEM".to_owned(), "is not PEM").await;
+    check(&|identity| pem(b"\x30\x00") + &pem(&identity.root), "intermediate certificate cannot be read").await;
+    let stranger = Identity::new("localhost", fake::now()).key;
+    let self_signed = profile::marble_root_certificate(&stranger, &AltNames::default(), fake::now()).unwrap();
+    check(&|identity| pem(&self_signed) + &pem(&identity.root), "was not issued by its root certificate").await;
+    check(
+        &|identity| {
+            let request = request::premain_request(&identity.key, &AltNames::default()).unwrap();
+            let request = CertificateRequest::parse_and_verify(&request).unwrap();
+            let issuer = Issuer::new(&identity.root, &identity.key).unwrap();
+            let key = identity.key.public_key_der();
+            let leaf = profile::marble_certificate(&issuer, &request, "u", "m", key, fake::now()).unwrap();
+            pem(&leaf) + &pem(&identity.root)
+        },
+        "is not one of a CA",
+    )
+    .await;
 }
 
 #[tokio::test]
