@@ -69,7 +69,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) trust_software_root: Vec<PathBuf>,
 
-    /// Directory with collateral (dcap/<tee>-<FMSPC>-<ca>.json).
+    /// Directory with collateral: dcap/TEE-FMSPC-CA.json for each platform.
     ///
     /// Without it, or where it has none, the collateral that the Coordinator sends is used. Both are verified.
     #[arg(long, global = true, value_name = "DIR")]
