@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use marblerun_coordinator_core::ledger::Refusal;
-use marblerun_coordinator_core::recovery::{RecoverySecrets, Scheme};
+use marblerun_coordinator_core::recovery::{MAX_SHARES, RecoverySecrets, Scheme};
 use marblerun_coordinator_core::set_manifest::{PreparedManifest, SetManifestError, prepare};
-use marblerun_sealing::{RecoveryRecipient, RecoveryScheme, RecoveryShare, SealError, SealMode, SealPolicy};
+use marblerun_sealing::{
+    MAX_RECOVERY_SHARES, RecoveryRecipient, RecoveryScheme, RecoveryShare, SealError, SealMode, SealPolicy,
+};
 use marblerun_storage::CommitOptions;
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -94,6 +96,8 @@ impl ManifestSetter {
         Ok(encrypted.unwrap_or_default())
     }
 }
+
+const _: () = assert!(MAX_SHARES == MAX_RECOVERY_SHARES, "every set of shares that is made can be stored");
 
 /// Whom the state is wrapped for, and what each party gets.
 fn recipient(secrets: RecoverySecrets) -> Result<(RecoveryRecipient, BTreeMap<String, Vec<u8>>), SealError> {

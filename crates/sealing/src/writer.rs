@@ -25,7 +25,7 @@ pub struct LogWriter {
     hash: RecordHash,
     log_bytes: u64,
     policy: SealPolicy,
-    /// True if the newest record of its kind names a recovery recipient.
+    /// True if a recovery recipient is in force.
     has_recovery: bool,
     start: Option<Start>,
 }
@@ -302,8 +302,11 @@ impl Chain {
 
 #[cfg(test)]
 mod tests {
+    use marblerun_secret::SecretBytes;
+
     use super::*;
     use crate::frame::record_nonces;
+    use crate::{RecoveryScheme, RecoveryShare, TrustClass};
 
     fn writer() -> LogWriter {
         let epoch_key = EpochKey::generate(DeploymentId::from_bytes([1; 16])).unwrap();
@@ -346,6 +349,30 @@ mod tests {
         let error = writer.prepare(&[b"sealed already", &large], SealPolicy::ProductKey).unwrap_err();
         assert!(matches!(error, SealError::PayloadTooLarge { .. }));
         assert!(record_nonces(prepare(&mut writer, &[b"c"]).frames())[0].start_salt.is_some());
+    }
+
+    #[test]
+    fn what_precedes_the_payload_is_under_the_former_seal_mode() {
+        let mut writer = writer();
+        let recipient = RecoveryRecipient::new(
+            SecretBytes::new(vec![3; 32]),
+            RecoveryScheme::Single,
+            vec![RecoveryShare { public_key_hash: [1; 32], share_hash: [2; 32] }],
+        );
+        let trust = TrustContext::new(TrustClass::Simulation, Vec::new());
+        let change = RecoveryChange::Set { recipient: &recipient.unwrap(), trust: &trust };
+        let batch = writer.prepare_with(&[b"a", b"b"], SealPolicy::UniqueKey, change).unwrap();
+        let mut frames = batch.frames();
+        let mut found = Vec::new();
+        while let Ok(frame) = frame::Frame::parse(frames) {
+            found.push((frame.header.kind, frame.header.policy));
+            frames = &frames[frame.bytes.len()..];
+        }
+        let (product, unique) = (SealPolicy::ProductKey, SealPolicy::UniqueKey);
+        let expected = [(Kind::Start, product), (Kind::Recovery, product), (Kind::Data, unique), (Kind::Data, unique)];
+        assert_eq!(found, expected);
+        writer.confirm(batch);
+        assert_eq!(writer.policy(), unique);
     }
 
     #[test]

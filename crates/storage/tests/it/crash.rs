@@ -67,24 +67,25 @@ fn check(disk: Disk, acknowledged: usize) -> Result<(), String> {
             records.len()
         ));
     }
-    check_recovery(&computer.disk(), records.len())?;
+    check_recovery(&computer.disk(), records.len(), records.len())?;
     log.commit(&[b"after"]).map_err(|error| format!("{error:?}"))?;
     drop(log);
     let (after, _) = open_existing(&computer)?;
     if after.len() != records.len() + 1 {
         return Err(format!("after the crash {} records became {}", records.len(), after.len()));
     }
+    check_recovery(&computer.disk(), records.len(), after.len())?;
     Ok(())
 }
 
 /// Who can open a repaired state without the TEE's key: those whom the newest manifest names, whatever was on its way.
-fn check_recovery(disk: &Disk, records: usize) -> Result<(), String> {
+fn check_recovery(disk: &Disk, records: usize, total: usize) -> Result<(), String> {
     let expected = match records {
         5..=7 => Some(1),
         8 => Some(2),
         _ => None,
     };
-    let opener = [1, 2].into_iter().find(|byte| opened_with(disk, *byte).is_some_and(|opened| opened == records));
+    let opener = [1, 2].into_iter().find(|byte| opened_with(disk, *byte).is_some_and(|opened| opened == total));
     let has_file = disk.names().contains(&"sealed_recovery");
     if opener != expected || has_file != opener.is_some() {
         return Err(format!("after {records} records {opener:?} opens the state; file: {has_file}"));
