@@ -6,13 +6,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
@@ -36,8 +37,10 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Size of a request head in bytes.
     pub max_header_bytes: usize,
-    /// Between keep-alive probes of HTTP/2, and for their answer.
+    /// From the TLS handshake to the first request; between keep-alive probes of HTTP/2, and for their answer.
     pub idle_timeout: Duration,
+    /// From a request's head to the end of its body.
+    pub body_timeout: Duration,
     /// Concurrent requests of one HTTP/2 connection.
     pub max_streams: u32,
 }
@@ -51,6 +54,7 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(10),
             max_header_bytes: 64 * 1024,
             idle_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(60),
             max_streams: 64,
         }
     }
@@ -194,28 +198,57 @@ impl Connection {
     }
 
     async fn http(&self, stream: TlsStream<TcpStream>, certificate: PeerCertificate, peer: SocketAddr) {
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let router = self.router.clone();
-        let service = tower::service_fn(move |mut request: hyper::Request<Incoming>| {
+        let asked = Arc::new(AtomicBool::new(false));
+        let first_request = Arc::clone(&asked);
+        let service = TowerToHyperService::new(tower::service_fn(move |mut request: hyper::Request<Incoming>| {
+            first_request.store(true, Ordering::Relaxed);
             request.extensions_mut().insert(certificate.clone());
             request.extensions_mut().insert(PeerAddress(peer));
             router.clone().oneshot(request.map(axum::body::Body::new) as Request)
-        });
-        let mut builder = auto::Builder::new(TokioExecutor::new());
+        }));
+        let io = TokioIo::new(stream);
+        let served = async {
+            if is_http2 {
+                self.http2().serve_connection(io, service).await
+            } else {
+                self.http1().serve_connection(io, service).await
+            }
+        };
+        // A client may finish the handshake and then say nothing; HTTP/2 would wait for its preface without end.
+        let idle = async {
+            tokio::time::sleep(self.limits.idle_timeout).await;
+            if asked.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            served = served => if let Err(error) = served {
+                debug!(peer.addr = %peer, error = &error as &dyn std::error::Error, "connection ended with an error");
+            },
+            () = idle => debug!(peer.addr = %peer, "connection closed: no request came"),
+        }
+    }
+
+    fn http1(&self) -> http1::Builder {
+        let mut builder = http1::Builder::new();
         builder
-            .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.header_timeout)
-            .max_buf_size(self.limits.max_header_bytes.max(8192))
-            .http2()
+            .max_buf_size(self.limits.max_header_bytes.max(8192));
+        builder
+    }
+
+    fn http2(&self) -> http2::Builder<TokioExecutor> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
             .timer(TokioTimer::new())
             .keep_alive_interval(self.limits.idle_timeout)
             .keep_alive_timeout(self.limits.idle_timeout)
             .max_header_list_size(u32::try_from(self.limits.max_header_bytes).unwrap_or(u32::MAX))
             .max_concurrent_streams(self.limits.max_streams);
-        let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).await;
-        if let Err(error) = served {
-            debug!(peer.addr = %peer, error = &*error as &dyn std::error::Error, "connection ended with an error");
-        }
+        builder
     }
 }
 

@@ -1,9 +1,11 @@
 //! From configuration to a running Coordinator. Whatever fails here ends the process with a reason.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use marblerun_coordinator_core::generate::MAX_SECRETS_BYTES;
 use marblerun_coordinator_core::ledger::Ledger;
 use marblerun_coordinator_core::record::{Genesis, Record};
 use marblerun_pki::AltNames;
@@ -38,6 +40,15 @@ pub struct Coordinator {
 ///
 /// Whatever prevents operation, with a hint where there is one.
 pub async fn start(config: Config) -> Result<Coordinator> {
+    start_with_limits(config, Limits::default()).await
+}
+
+/// [`start`] with other limits of both listeners than the usual ones.
+///
+/// # Errors
+///
+/// As [`start`].
+pub async fn start_with_limits(config: Config, limits: Limits) -> Result<Coordinator> {
     let tee = marblerun_tee::detect(config.simulation.as_deref()).map_err(|error| hinted(&error, error.hint()))?;
     let class = tee.trust_class(Path::new(TRUST_PATH))?;
     let trust = Trust::new(&class, config.collateral_dir.as_deref())?;
@@ -60,22 +71,46 @@ pub async fn start(config: Config) -> Result<Coordinator> {
     marble_root.show(&identity.marble_root_certificate, identity.intermediate_key.to_pkcs8()?.expose())?;
 
     let trust_class = trust.class();
-    let client = client_api::router(ClientApi { view: view.clone(), quoter, setter, trust_class });
+    let body_timeout = limits.body_timeout;
+    let client = client_api::router(ClientApi { view: view.clone(), quoter, setter, trust_class, body_timeout });
     let tls = server_config(root, ClientCertificate::Optional, Protocols::Http.alpn())?;
-    let client = Listener::bind(config.client_addr, tls, Protocols::Http, Limits::default(), client)
+    let client = Listener::bind(config.client_addr, tls, Protocols::Http, limits, client)
         .await
         .with_context(|| cannot_listen("EDG_COORDINATOR_CLIENT_ADDR", config.client_addr))?;
 
     let mesh = marble_api::router(Arc::new(Activator::new(trust, view, writer)));
     let tls = server_config(marble_root, ClientCertificate::Required, Protocols::Http2Only.alpn())?;
-    let mesh = Listener::bind(config.mesh_addr, tls, Protocols::Http2Only, Limits::default(), mesh)
+    let mesh = Listener::bind(config.mesh_addr, tls, Protocols::Http2Only, limits, mesh)
         .await
         .with_context(|| cannot_listen("EDG_COORDINATOR_MESH_ADDR", config.mesh_addr))?;
     info!(client = %client.local_addr()?, mesh = %mesh.local_addr()?, "listening");
     Ok(Coordinator { client, mesh })
 }
 
+/// A record holds a manifest and what was made from it; it must never be one that cannot be sealed.
+const _: () = assert!(
+    marblerun_manifest::MAX_MANIFEST_BYTES + MAX_SECRETS_BYTES + 64 * 1024 <= marblerun_sealing::MAX_PAYLOAD_BYTES
+);
+
 impl Coordinator {
+    /// Where the client API listens.
+    ///
+    /// # Errors
+    ///
+    /// The socket's error.
+    pub fn client_addr(&self) -> std::io::Result<SocketAddr> {
+        self.client.local_addr()
+    }
+
+    /// Where the Marble API listens.
+    ///
+    /// # Errors
+    ///
+    /// The socket's error.
+    pub fn mesh_addr(&self) -> std::io::Result<SocketAddr> {
+        self.mesh.local_addr()
+    }
+
     /// Serves both listeners until the process is killed: there is no other way to end.
     pub async fn serve(self) {
         tokio::join!(self.client.serve(), self.mesh.serve());
@@ -188,7 +223,7 @@ async fn set_startup_manifest(path: &Path, setter: &ManifestSetter, view: &Share
     Ok(())
 }
 
-fn cannot_listen(variable: &str, address: std::net::SocketAddr) -> String {
+fn cannot_listen(variable: &str, address: SocketAddr) -> String {
     format!("{variable}: cannot listen on {address}")
 }
 

@@ -24,8 +24,6 @@ use crate::quoter::Quoter;
 use crate::report;
 use crate::view::SharedView;
 
-/// A request body must have arrived after this time.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Quotes in the making; making one costs the platform about a millisecond and is open to anyone.
 const MAX_QUOTES_IN_FLIGHT: usize = 4;
 
@@ -39,6 +37,8 @@ pub struct ClientApi {
     pub setter: ManifestSetter,
     /// The class of our own evidence.
     pub trust_class: &'static str,
+    /// A request body must have arrived after this time.
+    pub body_timeout: Duration,
 }
 
 struct Shared {
@@ -106,7 +106,7 @@ impl Shared {
     }
 
     async fn set_manifest(&self, version: Version, request: Request) -> Result<String, Failure> {
-        let body = read_body(request.into_body()).await?;
+        let body = read_body(request.into_body(), self.api.body_timeout).await?;
         let raw = match version {
             Version::V1 => body,
             Version::V2 => {
@@ -166,9 +166,9 @@ impl Shared {
     }
 }
 
-async fn read_body(body: Body) -> Result<Vec<u8>, Failure> {
+async fn read_body(body: Body, limit: Duration) -> Result<Vec<u8>, Failure> {
     let limited = Limited::new(body, MAX_REQUEST_BODY_BYTES);
-    match tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await {
+    match tokio::time::timeout(limit, limited.collect()).await {
         Err(_) => Err(Failure::Slow),
         Ok(Ok(collected)) => Ok(collected.to_bytes().into()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::TooLarge(MAX_REQUEST_BODY_BYTES)),

@@ -1,5 +1,11 @@
-//! The Coordinator's parts together, without sockets.
+//! The Coordinator's parts together, and the whole behind real sockets.
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
+mod client_api;
+mod marble_api;
 mod recovery_secrets;
+mod running;
+mod starting;
+mod transport;
+mod writing;

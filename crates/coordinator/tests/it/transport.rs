@@ -1,0 +1,228 @@
+//! Connections: limits of the listeners, and what TLS asks of clients.
+
+use std::io;
+use std::time::Duration;
+
+use marblerun_coordinator::listener::Limits;
+use marblerun_pki::KeyKind;
+use rustls::ProtocolVersion;
+use rustls::crypto::aws_lc_rs::kx_group;
+use rustls::version::{TLS12, TLS13};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::running::{Identity, Running, client_config, client_config_with, connect, provider, request_for};
+
+/// Longer than any limit of these tests, so that a test fails instead of hanging.
+const PATIENCE: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(150);
+
+/// Waits until the other end closes the connection; what it says before is returned.
+async fn until_closed(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
+    let mut said = Vec::new();
+    match timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the connection must be closed") {
+        Ok(_) => {}
+        Err(error) => {
+            let kinds = [io::ErrorKind::ConnectionReset, io::ErrorKind::UnexpectedEof, io::ErrorKind::InvalidData];
+            assert!(kinds.contains(&error.kind()), "{error}");
+        }
+    }
+    said
+}
+
+/// True if the Coordinator itself accepts the handshake: with TLS 1.3 a client learns of a refusal only later.
+async fn is_served(running: &Running, mesh: bool, identity: &Identity, alpn: &[&[u8]]) -> bool {
+    let address = if mesh { running.mesh } else { running.client };
+    let Ok(mut stream) = connect(address, client_config(identity, alpn)).await else { return false };
+    // Nothing that a server could answer with success in either protocol, but it answers or closes in its way.
+    if stream.write_all(b"GET /status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.is_err() {
+        return false;
+    }
+    !until_closed(stream).await.is_empty()
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_closed_at_once_and_the_others_are_served() {
+    let running = Running::with_limits(Limits { max_connections: 2, ..Limits::default() }).await;
+    let open = || connect(running.client, client_config(&Identity::None, &[b"http/1.1"]));
+    let (mut first, second) = (open().await.unwrap(), open().await.unwrap());
+    let third = TcpStream::connect(running.client).await.unwrap();
+    assert!(until_closed(third).await.is_empty());
+    // The Marble API counts for itself.
+    running.call(&Identity::new(), &request_for("web")).await.unwrap_err();
+    first.write_all(b"GET /status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    assert!(until_closed(first).await.starts_with(b"HTTP/1.1 200"));
+    drop(second);
+    // The place is free once the Coordinator has noticed.
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while open().await.is_err() {
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_never_begins_the_handshake_is_closed() {
+    let running = Running::with_limits(Limits { handshake_timeout: SHORT, ..Limits::default() }).await;
+    for address in [running.client, running.mesh] {
+        assert!(until_closed(TcpStream::connect(address).await.unwrap()).await.is_empty());
+    }
+    assert_eq!(running.get("/status").await.status, 200);
+}
+
+#[tokio::test]
+async fn silent_clients_do_not_keep_others_from_their_handshake_for_longer_than_the_limit() {
+    let limits = Limits { max_handshakes: 2, handshake_timeout: Duration::from_secs(2), ..Limits::default() };
+    let running = Running::with_limits(limits).await;
+    let _silent =
+        [TcpStream::connect(running.client).await.unwrap(), TcpStream::connect(running.client).await.unwrap()];
+    // Begins later than those, so its own time ends later.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(running.get("/status").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_after_the_handshake_is_closed() {
+    let limits = Limits { idle_timeout: SHORT, header_timeout: SHORT, ..Limits::default() };
+    let running = Running::with_limits(limits).await;
+    for alpn in [&[b"http/1.1".as_slice()][..], &[b"h2"], &[]] {
+        let stream = connect(running.client, client_config(&Identity::None, alpn)).await.unwrap();
+        until_closed(stream).await;
+    }
+    let stream = connect(running.mesh, client_config(&Identity::new(), &[b"h2"])).await.unwrap();
+    until_closed(stream).await;
+    // A preface alone is not a request either.
+    let mut stream = connect(running.mesh, client_config(&Identity::new(), &[b"h2"])).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    until_closed(stream).await;
+}
+
+#[tokio::test]
+async fn a_client_whose_request_head_never_ends_is_closed() {
+    let running = Running::with_limits(Limits { header_timeout: SHORT, ..Limits::default() }).await;
+    let mut stream = connect(running.client, client_config(&Identity::None, &[b"http/1.1"])).await.unwrap();
+    stream.write_all(b"GET /status HTTP/1.1\r\nhost:").await.unwrap();
+    let said = until_closed(stream).await;
+    assert!(!said.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&said));
+}
+
+#[tokio::test]
+async fn a_client_whose_request_body_never_ends_is_told_and_closed() {
+    let running = Running::with_limits(Limits { body_timeout: SHORT, ..Limits::default() }).await;
+    let mut stream = connect(running.client, client_config(&Identity::None, &[b"http/1.1"])).await.unwrap();
+    let head = b"POST /manifest HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 10\r\n\r\n{";
+    stream.write_all(head).await.unwrap();
+    let said = until_closed(stream).await;
+    assert!(said.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&said));
+}
+
+#[tokio::test]
+async fn a_request_head_that_is_too_long_is_refused() {
+    let running = Running::with_limits(Limits { max_header_bytes: 8192, ..Limits::default() }).await;
+    let mut stream = connect(running.client, client_config(&Identity::None, &[b"http/1.1"])).await.unwrap();
+    let head = format!("GET /status HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(64 * 1024));
+    // The Coordinator may close before it has read everything.
+    let _ = stream.write_all(head.as_bytes()).await;
+    let said = until_closed(stream).await;
+    assert!(!said.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&said));
+    assert_eq!(running.get("/status").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_marble_api_speaks_only_http_2_that_was_negotiated() {
+    let running = Running::start().await;
+    let identity = Identity::new();
+    assert!(is_served(&running, true, &identity, &[b"h2"]).await);
+    assert!(is_served(&running, true, &identity, &[b"http/1.1", b"h2"]).await);
+    assert!(!is_served(&running, true, &identity, &[b"http/1.1"]).await);
+    assert!(!is_served(&running, true, &identity, &[]).await);
+    let stream = connect(running.mesh, client_config(&identity, &[b"http/1.1", b"h2"])).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+}
+
+#[tokio::test]
+async fn the_client_api_prefers_http_2_and_speaks_http_1_also_without_alpn() {
+    let running = Running::start().await;
+    let stream = connect(running.client, client_config(&Identity::None, &[b"http/1.1", b"h2"])).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    assert!(is_served(&running, false, &Identity::None, &[b"http/1.1"]).await);
+    assert!(is_served(&running, false, &Identity::None, &[]).await);
+    assert!(!is_served(&running, false, &Identity::None, &[b"spdy/3"]).await);
+}
+
+#[tokio::test]
+async fn the_marble_api_needs_a_client_certificate_and_the_client_api_does_not() {
+    let running = Running::start().await;
+    assert!(!is_served(&running, true, &Identity::None, &[b"h2"]).await);
+    assert!(is_served(&running, false, &Identity::None, &[b"http/1.1"]).await);
+    assert!(is_served(&running, false, &Identity::new(), &[b"http/1.1"]).await);
+}
+
+#[tokio::test]
+async fn an_expired_or_future_client_certificate_is_accepted() {
+    let running = Running::start().await;
+    for identity in [Identity::made_at(4_000_000_000), Identity::expired(KeyKind::P256)] {
+        assert!(is_served(&running, true, &identity, &[b"h2"]).await);
+        assert!(is_served(&running, false, &identity, &[b"http/1.1"]).await);
+    }
+}
+
+#[tokio::test]
+async fn client_certificates_of_every_common_kind_of_key_are_accepted() {
+    let running = Running::start().await;
+    for kind in [KeyKind::Rsa2048, KeyKind::P256, KeyKind::P384, KeyKind::P521, KeyKind::Ed25519] {
+        for version in [&TLS12, &TLS13] {
+            let identity = Identity::expired(kind);
+            let config = client_config_with(provider(), &[version], &identity, &[b"http/1.1"]);
+            let mut stream = connect(running.client, config).await.unwrap();
+            stream.write_all(b"GET /status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+            assert!(until_closed(stream).await.starts_with(b"HTTP/1.1 200"), "{kind:?} {version:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_without_the_key_of_its_certificate_is_refused() {
+    let running = Running::start().await;
+    assert!(!is_served(&running, true, &Identity::stolen(), &[b"h2"]).await);
+    assert!(!is_served(&running, false, &Identity::stolen(), &[b"http/1.1"]).await);
+    // In TLS 1.2 the refusal is part of the handshake itself.
+    for address in [running.mesh, running.client] {
+        let config = client_config_with(provider(), &[&TLS12], &Identity::stolen(), &[b"h2"]);
+        connect(address, config).await.unwrap_err();
+        let config = client_config_with(provider(), &[&TLS12], &Identity::new(), &[b"h2"]);
+        connect(address, config).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn both_versions_of_tls_and_every_common_group_work() {
+    let running = Running::start().await;
+    let groups = [kx_group::SECP256R1, kx_group::SECP384R1, kx_group::X25519, kx_group::X25519MLKEM768];
+    for (version, name) in [(&TLS12, ProtocolVersion::TLSv1_2), (&TLS13, ProtocolVersion::TLSv1_3)] {
+        for group in groups {
+            let mut provider = provider();
+            // A TLS 1.2 client must offer the curve of the server's key, too.
+            provider.kx_groups =
+                if name == ProtocolVersion::TLSv1_2 { vec![group, kx_group::SECP384R1] } else { vec![group] };
+            let config = client_config_with(provider, &[version], &Identity::new(), &[b"h2"]);
+            let stream = connect(running.mesh, config).await.unwrap();
+            assert_eq!(stream.get_ref().1.protocol_version(), Some(name));
+        }
+    }
+}
+
+#[tokio::test]
+async fn sessions_are_not_resumed() {
+    let running = Running::start().await;
+    let config = client_config(&Identity::new(), &[b"http/1.1"]);
+    for _ in 0..2 {
+        let mut stream = connect(running.client, config.clone()).await.unwrap();
+        stream.write_all(b"GET /status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Full));
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said).await;
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Full));
+    }
+}

@@ -1,0 +1,270 @@
+//! The one owner of writing, on a store that fails when the test says so.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use marblerun_attestation::{EvaluationNumbers, Fmspc, Tee};
+use marblerun_coordinator::view::SharedView;
+use marblerun_coordinator::writer::{self, Backing, WriteError, WriterHandle};
+use marblerun_coordinator_core::activation::Candidate;
+use marblerun_coordinator_core::ledger::{Command, Ledger, Refusal};
+use marblerun_coordinator_core::record::{CollateralAccepted, Genesis, Record};
+use marblerun_coordinator_core::set_manifest;
+use marblerun_coordinator_core::snapshot::Status;
+use marblerun_coordinator_core::time::Timestamp;
+use marblerun_pki::AltNames;
+use marblerun_sealing::{FixedSealKeys, HEAD_LEN, HEADER_LEN, SealMode, TrustClass, TrustContext};
+use marblerun_secret::SecretBytes;
+use marblerun_storage::{
+    CommitOptions, DirectoryStore, Existing, OpenError, Opened, RecordStore, Settled, StoreError, Stored, open,
+};
+use rustls::pki_types::UnixTime;
+
+use crate::running::MANIFEST;
+
+const NOW: Timestamp = Timestamp::from_millis(1_769_904_000_000);
+
+/// What the store does with the next records.
+const WORKS: u8 = 0;
+/// The disk is full; nothing was written.
+const FULL: u8 = 1;
+/// The records were written, but the error came before the store knew.
+const UNKNOWN: u8 = 2;
+
+struct Faulty {
+    inner: DirectoryStore,
+    mode: Arc<AtomicU8>,
+}
+
+fn disk_full() -> StoreError {
+    StoreError::Io {
+        action: "append to",
+        path: "sealed_data".into(),
+        source: std::io::Error::from(std::io::ErrorKind::StorageFull),
+    }
+}
+
+impl RecordStore for Faulty {
+    fn load(&mut self) -> Result<Stored, StoreError> {
+        self.inner.load()
+    }
+
+    fn settle(&mut self, settled: Settled<'_>) -> Result<(), StoreError> {
+        self.inner.settle(settled)
+    }
+
+    fn create(
+        &mut self,
+        wrapped_keys: &[u8],
+        header: &[u8; HEADER_LEN],
+        frames: &[u8],
+        head: &[u8; HEAD_LEN],
+    ) -> Result<(), StoreError> {
+        self.inner.create(wrapped_keys, header, frames, head)
+    }
+
+    fn append(&mut self, frames: &[u8], head: &[u8; HEAD_LEN]) -> Result<(), StoreError> {
+        match self.mode.load(Ordering::Acquire) {
+            WORKS => self.inner.append(frames, head),
+            FULL => Err(StoreError::NothingWritten(Box::new(disk_full()))),
+            _ => {
+                self.inner.append(frames, head)?;
+                Err(disk_full())
+            }
+        }
+    }
+
+    fn replace_keys(&mut self, wrapped_keys: &[u8]) -> Result<(), StoreError> {
+        self.inner.replace_keys(wrapped_keys)
+    }
+
+    fn stage_recovery(&mut self, recovery: &[u8]) -> Result<(), StoreError> {
+        self.inner.stage_recovery(recovery)
+    }
+
+    fn publish_recovery(&mut self) -> Result<(), StoreError> {
+        self.inner.publish_recovery()
+    }
+
+    fn remove_recovery(&mut self) -> Result<(), StoreError> {
+        self.inner.remove_recovery()
+    }
+
+    fn erase(&mut self) -> Result<(), StoreError> {
+        self.inner.erase()
+    }
+
+    fn set_aside(&mut self) -> Result<String, StoreError> {
+        self.inner.set_aside()
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.inner.is_exclusive()
+    }
+}
+
+struct World {
+    writer: WriterHandle,
+    view: SharedView,
+    mode: Arc<AtomicU8>,
+}
+
+impl World {
+    /// Opens or creates the state in `directory`; whoever had it before gives it back soon.
+    fn open(directory: &Path) -> Self {
+        let keys = || Arc::new(FixedSealKeys::new(SecretBytes::new(vec![1; 16]), SecretBytes::new(vec![2; 16])));
+        let trust = || TrustContext::new(TrustClass::Simulation, Vec::new());
+        let mode = Arc::new(AtomicU8::new(WORKS));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let opened = loop {
+            match DirectoryStore::open(directory) {
+                Ok(inner) => break open(Box::new(Faulty { inner, mode: Arc::clone(&mode) }), keys(), trust()),
+                Err(StoreError::Locked { .. }) if Instant::now() < deadline => std::thread::yield_now(),
+                Err(error) => break Err(OpenError::Store(error)),
+            }
+        };
+        let (ledger, log) = match opened.unwrap() {
+            Opened::New(new) => {
+                let genesis = Genesis::create(&AltNames::from_list("localhost"), NOW).unwrap();
+                let ledger = Ledger::new(&genesis).unwrap();
+                (ledger, new.create(SealMode::default(), &[Record::Genesis(genesis).encode().expose()]).unwrap())
+            }
+            Opened::Existing(Existing { records, log, .. }) => {
+                let records = records.iter().map(|record| Record::decode(record.expose()).unwrap());
+                (Ledger::replay(records).unwrap(), log)
+            }
+            Opened::Recovery(recovery) => panic!("{}", recovery.fault()),
+        };
+        let backing = Backing::Log(log);
+        let view = SharedView::new(writer::view(&ledger, &backing));
+        Self { writer: writer::start(ledger, backing, view.clone()).unwrap(), view, mode }
+    }
+
+    async fn set_manifest(&self) -> Result<(), WriteError> {
+        let identity = &self.view.load().snapshot.identity;
+        let prepared = set_manifest::prepare(identity, MANIFEST.as_bytes(), NOW).unwrap();
+        self.writer.set_manifest(prepared.record, CommitOptions::default()).await
+    }
+
+    fn count_once(&self) -> Command {
+        let Candidate { deployment, marble_type } = Candidate::find(&self.view.load().snapshot, "once").unwrap();
+        Command::CountActivation { marble_type, deployment }
+    }
+
+    fn sequence(&self) -> u64 {
+        self.view.load().log.unwrap().head.sequence
+    }
+}
+
+fn collateral(number: u32) -> Command {
+    Command::AcceptCollateral(CollateralAccepted {
+        tee: Tee::Sgx,
+        fmspc: Fmspc([7; 6]),
+        numbers: EvaluationNumbers { tcb_info: number, qe_identity: number },
+        newest_issue: UnixTime::since_unix_epoch(Duration::from_secs(u64::from(number))),
+    })
+}
+
+#[tokio::test]
+async fn a_change_is_visible_and_stored_once_it_is_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path());
+    world.set_manifest().await.unwrap();
+    assert_eq!(world.view.load().status(), Status::AcceptingMarbles);
+    world.writer.submit(collateral(5)).await.unwrap();
+    world.writer.submit(world.count_once()).await.unwrap();
+    let snapshot = format!("{:?}", world.view.load().snapshot);
+    drop(world);
+    let world = World::open(directory.path());
+    assert_eq!(format!("{:?}", world.view.load().snapshot), snapshot);
+}
+
+#[tokio::test]
+async fn refused_commands_and_those_without_news_write_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path());
+    world.set_manifest().await.unwrap();
+    world.writer.submit(collateral(5)).await.unwrap();
+    world.writer.submit(world.count_once()).await.unwrap();
+    let sequence = world.sequence();
+    let is_refused = |result: Result<(), WriteError>, expected: Refusal| {
+        assert!(matches!(&result, Err(WriteError::Refused(refusal)) if **refusal == expected), "{result:?}");
+    };
+    is_refused(world.set_manifest().await, Refusal::ManifestAlreadySet);
+    let budget = Refusal::BudgetUsed { marble_type: "once".to_owned(), limit: 1 };
+    is_refused(world.writer.submit(world.count_once()).await, budget);
+    world.writer.submit(collateral(5)).await.unwrap();
+    world.writer.submit(collateral(4)).await.unwrap();
+    assert_eq!(world.sequence(), sequence);
+}
+
+#[tokio::test]
+async fn many_changes_at_once_are_all_stored() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path());
+    let mut waiting = tokio::task::JoinSet::new();
+    for number in 1..=400 {
+        let writer = world.writer.clone();
+        waiting.spawn(async move { writer.submit(collateral(number)).await });
+    }
+    assert!(waiting.join_all().await.iter().all(Result::is_ok));
+    let floor = world.view.load().snapshot.floor.clone();
+    assert_eq!(floor.entries().next().unwrap().numbers.tcb_info, 400);
+    drop(world);
+    assert_eq!(World::open(directory.path()).view.load().snapshot.floor, floor);
+}
+
+/// The store fails while a budget is used: the Marble is refused, readers go on, and nothing more is written.
+async fn check_failure(mode: u8, kept: bool) {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path());
+    world.set_manifest().await.unwrap();
+    let before = world.view.load();
+
+    world.mode.store(mode, Ordering::Release);
+    let (command, other) = (world.count_once(), world.count_once());
+    let error = world.writer.submit(command).await.unwrap_err();
+    assert!(matches!(error, WriteError::Storage(_)), "{error:?}");
+    assert!(error.hint().unwrap().contains("disk space"), "{error:?}");
+
+    // The store works again, but what this process believes may not be what is stored.
+    world.mode.store(WORKS, Ordering::Release);
+    for command in [other, collateral(9)] {
+        let error = world.writer.submit(command).await.unwrap_err();
+        assert!(matches!(error, WriteError::Ended), "{error:?}");
+        assert!(error.to_string().contains("restart the Coordinator"), "{error}");
+    }
+    assert!(matches!(world.set_manifest().await, Err(WriteError::Ended)));
+    let after = world.view.load();
+    assert!(Arc::ptr_eq(&before, &after), "readers keep the last stored state");
+    drop((world, before, after));
+
+    let world = World::open(directory.path());
+    let result = world.writer.submit(world.count_once()).await;
+    assert_eq!(result.is_ok(), !kept, "{result:?}");
+}
+
+#[tokio::test]
+async fn after_a_full_disk_a_restart_has_the_old_state() {
+    check_failure(FULL, false).await;
+}
+
+#[tokio::test]
+async fn a_record_whose_fate_is_unknown_counts_after_a_restart_if_it_is_there() {
+    check_failure(UNKNOWN, true).await;
+}
+
+#[tokio::test]
+async fn a_manifest_that_cannot_be_stored_is_not_set() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path());
+    world.mode.store(FULL, Ordering::Release);
+    assert!(matches!(world.set_manifest().await, Err(WriteError::Storage(_))));
+    assert_eq!(world.view.load().status(), Status::AcceptingManifest);
+    drop(world);
+    let world = World::open(directory.path());
+    assert_eq!(world.view.load().status(), Status::AcceptingManifest);
+    world.set_manifest().await.unwrap();
+}
