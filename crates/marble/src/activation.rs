@@ -67,7 +67,7 @@ pub enum ActivationError {
     #[error(transparent)]
     Refused(TryError),
     /// It was tried until the time was over.
-    #[error("gave up after {tries} tries in {} seconds", timeout.as_secs())]
+    #[error("gave up after {}", effort(*tries, *timeout))]
     TimedOut {
         /// How often it was tried.
         tries: u32,
@@ -85,6 +85,14 @@ pub enum ActivationError {
     /// The answer has no parameters.
     #[error("expected parameters in the Coordinator's answer, got none")]
     NoParameters,
+}
+
+fn effort(tries: u32, timeout: Duration) -> String {
+    match (tries, timeout.as_secs()) {
+        (1, 0) => "1 try".to_owned(),
+        (1, seconds) => format!("1 try in {seconds} s"),
+        (tries, seconds) => format!("{tries} tries in {seconds} s"),
+    }
 }
 
 impl ActivationError {
@@ -251,7 +259,7 @@ mod tests {
     fn tries_end_with_the_timeout_and_the_last_failure_is_told() {
         let mut pace = FakePace::default();
         let error = run(&mut pace, 10, u32::MAX, refused).0.unwrap_err();
-        assert_eq!(error.to_string(), "gave up after 7 tries in 10 seconds");
+        assert_eq!(error.to_string(), "gave up after 7 tries in 10 s");
         assert_eq!(pace.now, Duration::from_secs(10));
         let source = std::error::Error::source(&error).unwrap().to_string();
         assert_eq!(source, "cannot connect to a:1 (127.0.0.1:1: connection refused)");

@@ -125,8 +125,7 @@ impl TryError {
             Self::Handshake { .. } | Self::NoHttp2 { .. } | Self::Call(CallError::NotGrpc { .. }) => Some(PORT),
             Self::Call(CallError::Status { code, .. }) => match *code {
                 Code::PERMISSION_DENIED => Some(
-                    "the manifest does not admit this Marble: compare its type, its package's measurement and its \
-                     activation budget with the Coordinator's log",
+                    "trying again changes nothing; the Coordinator's log has this refusal with the Marble's type and UUID",
                 ),
                 Code::FAILED_PRECONDITION => Some("the Coordinator needs a manifest, or its recovery, first"),
                 Code::UNIMPLEMENTED => Some(PORT),

@@ -282,6 +282,10 @@ impl CollateralError {
                  /etc/marblerun/trust.json in its image); never in production",
             ),
             Self::HardwareRoot => Some("remove the software roots to verify real hardware"),
+            Self::UntrustedRoot { .. } => Some(
+                "evidence and collateral must come from a root that is trusted here; where a development root was made \
+                 anew, export its collateral again and tell the verifiers about it",
+            ),
             Self::Version { item: CollateralItem::TcbInfo, .. } => {
                 Some("fetch the collateral from a server with API version 4")
             }
