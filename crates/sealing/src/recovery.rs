@@ -361,6 +361,18 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn arbitrary_bytes_open_nothing(
+            kept in 0_usize..200,
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),
+        ) {
+            let (_, valid) = wrap(THRESHOLD, 3).unwrap();
+            let hostile = [&valid[..kept], &bytes].concat();
+            proptest::prop_assert!(open(&hostile).is_err());
+        }
+    }
+
     #[test]
     fn every_truncation_and_extension_is_refused() {
         let (_, bytes) = wrap(RecoveryScheme::AllOf, 2).unwrap();
