@@ -35,7 +35,8 @@ pub enum Command {
 #[non_exhaustive]
 pub enum Refusal {
     /// A manifest is already set.
-    #[error("expected a Coordinator without manifest, got one that already has its manifest")]
+    // Scripts of MarbleRun users look for the first words.
+    #[error("server is not in expected state: expected a Coordinator without manifest, got one that has its manifest")]
     ManifestAlreadySet,
     /// The type has no activations left.
     #[error("Marbles.{marble_type}.MaxActivations: all {limit} activations are used")]

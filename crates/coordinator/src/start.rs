@@ -192,6 +192,9 @@ fn report_repairs(report: &OpenReport) {
     if report.rewrapped {
         warn!("an interrupted change of the seal mode was settled");
     }
+    if report.recovery_rewritten {
+        warn!("the file for recovery parties was missing or another one and is written anew");
+    }
     if !report.exclusive {
         warn!("the file system cannot keep other processes out of the seal directory");
     }
