@@ -75,7 +75,8 @@ fn start(run: Run) -> Result<Outcome, (Outcome, String)> {
     let system = |what: &'static str| {
         move |error: std::io::Error| (Outcome::Failed(Failure::System), format!("cannot {what}: {error}"))
     };
-    seccomp::check_available().map_err(system("use seccomp user notification (needs Linux 5.0)"))?;
+    seccomp::check_available()
+        .map_err(system("use seccomp user notification (needs Linux 5.0, and no sandbox around that forbids it)"))?;
     let plan = RootPlan::new(&run.instance, false);
     plan.prepare().map_err(|error| (Outcome::Failed(Failure::Configuration), format!("cannot {}", chain(&error))))?;
     let _lock = if plan.temporary { None } else { Some(lock(&run.instance)?) };

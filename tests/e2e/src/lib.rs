@@ -6,11 +6,16 @@
 
 #![cfg(test)]
 
+mod cli;
 mod collateral;
 mod coordinator;
 mod deployment;
 mod main_job;
+mod messages;
 mod programs;
 mod refusals;
 mod restart;
+mod secrecy;
+mod silent_clients;
 mod site;
+mod tls_proxy;

@@ -45,7 +45,9 @@ impl Finished {
             let is_notice = ["SIMULATION of Occlum", "MRENCLAVE", "mechanism:"]
                 .iter()
                 .any(|notice| line.strip_prefix("marble-sim: ").is_some_and(|rest| rest.starts_with(notice)));
-            !is_progress && !is_notice
+            // Lines of a start like every other.
+            let is_start = line.contains("  INFO ") || line.contains("evidence is that of a software TEE");
+            !is_progress && !is_notice && !is_start
         });
         lines.map(|line| format!("{line}\n")).collect()
     }
