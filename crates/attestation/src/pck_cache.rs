@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustls_pki_types::UnixTime;
 
 use crate::collateral::TrustedCollateral;
-use crate::pck::{VerifiedPck, chain_for, sha256, verify_pck};
+use crate::pck::{PckError, PlatformId, VerifiedPck, chain_for, sha256, verify_pck};
 use crate::quote::Quote;
 use crate::verify::{VerifiedReport, VerifyError, verify_with_pck};
 
-/// How many chains are kept, about 300 bytes each. The one that was added first gives way.
+/// How many chains are kept, about 400 bytes each. The one that was added first gives way.
 pub const MAX_CACHED_PCKS: usize = 1024;
 
 /// PEM bytes of the chain, collateral that it was checked against.
@@ -29,6 +29,8 @@ pub struct PckCache {
 #[derive(Debug, Default)]
 struct Kept {
     chains: HashMap<Key, Arc<VerifiedPck>>,
+    /// By the PEM bytes of chains that are kept.
+    platforms: HashMap<[u8; 32], PlatformId>,
     order: VecDeque<Key>,
 }
 
@@ -36,6 +38,17 @@ impl PckCache {
     /// An empty cache.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Same as [`Quote::unverified_platform`], faster for a platform that was seen before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Quote::unverified_platform`].
+    pub fn platform(&self, quote: &Quote) -> Result<PlatformId, PckError> {
+        let chain = sha256(quote.pck_chain_pem()?);
+        let found = self.lock().platforms.get(&chain).copied();
+        found.map_or_else(|| quote.unverified_platform(), Ok)
     }
 
     /// Same as [`crate::verify()`], faster for a platform that was seen before.
@@ -56,7 +69,8 @@ impl PckCache {
             Some(pck) => pck,
             None => {
                 let pck = Arc::new(verify_pck(quote, collateral, now)?);
-                self.lock().insert(key, Arc::clone(&pck));
+                // Without a chain of its own the quote does not name its platform.
+                self.lock().insert(key, Arc::clone(&pck), quote.unverified_platform().ok());
                 pck
             }
         };
@@ -80,7 +94,10 @@ impl PckCache {
 }
 
 impl Kept {
-    fn insert(&mut self, key: Key, pck: Arc<VerifiedPck>) {
+    fn insert(&mut self, key: Key, pck: Arc<VerifiedPck>, platform: Option<PlatformId>) {
+        if let Some(platform) = platform {
+            self.platforms.insert(key.0, platform);
+        }
         if self.chains.insert(key, pck).is_some() {
             return;
         }
@@ -89,6 +106,8 @@ impl Kept {
             && let Some(oldest) = self.order.pop_front()
         {
             self.chains.remove(&oldest);
+            // It may still be kept against newer collateral; then its platform is read from the quote, as at first.
+            self.platforms.remove(&oldest.0);
         }
     }
 }

@@ -216,7 +216,7 @@ impl Verifier {
         }
         let now = effective_now(floor, system);
         let quote = Quote::parse(evidence)?;
-        let platform = quote.unverified_platform()?;
+        let platform = self.chains.platform(&quote)?;
         let bundle = self.collateral.as_ref().ok_or(EvidenceError::NoCollateralDirectory)?;
         let kept = bundle.lookup(&platform, Instant::now(), now)?;
         floor.check(&kept.trusted)?;
@@ -241,3 +241,6 @@ fn effective_now(floor: &CollateralFloor, system: UnixTime) -> UnixTime {
     }
     time.now
 }
+
+#[cfg(test)]
+mod tests;

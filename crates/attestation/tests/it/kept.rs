@@ -24,6 +24,33 @@ fn a_kept_pck_gives_the_same_report() {
 }
 
 #[test]
+fn a_kept_pck_names_the_platform_that_the_quote_names() {
+    let world = World::new();
+    let (made, other) = (world.make(&Plan::default()), world.make(&Plan::default()));
+    let (quote, other) = (Quote::parse(&made.quote).unwrap(), Quote::parse(&other.quote).unwrap());
+    let cache = PckCache::new();
+    let expected = quote.unverified_platform();
+    assert!(expected.is_ok());
+    assert_eq!(cache.platform(&quote), expected, "before it is kept");
+    cache.verify(&quote, &made.trusted(), at(NOW)).unwrap();
+    assert_eq!(cache.platform(&quote), expected, "kept");
+    assert_eq!(cache.platform(&other), other.unverified_platform(), "another chain");
+}
+
+#[test]
+fn a_kept_pck_does_not_name_the_platform_of_a_quote_without_chain() {
+    let mut plan = Plan::default();
+    plan.chain_in_collateral = true;
+    plan.certification_type = 3;
+    let made = World::new().make(&plan);
+    let quote = Quote::parse(&made.quote).unwrap();
+    let cache = PckCache::new();
+    cache.verify(&quote, &made.trusted(), at(NOW)).unwrap();
+    assert_eq!(cache.len(), 1);
+    assert!(matches!(cache.platform(&quote), Err(PckError::NoChainInQuote { .. })));
+}
+
+#[test]
 fn a_kept_pck_does_not_speak_for_another_chain() {
     let world = World::new();
     let plan = Plan::default();
