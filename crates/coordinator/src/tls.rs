@@ -186,3 +186,95 @@ pub fn install_provider() {
     // A second call finds the first one's provider, which is the same.
     let _ = CryptoProvider::install_default(rustls::crypto::aws_lc_rs::default_provider());
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot build its input must fail")]
+
+    use marblerun_pki::{AltNames, KeyPair, profile};
+    use rustls::pki_types::ServerName;
+    use rustls::version::{TLS12, TLS13};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection, SupportedProtocolVersion};
+
+    use super::*;
+
+    /// A handshake in memory with a client that has only these groups.
+    fn handshake(
+        groups: Vec<&'static dyn SupportedKxGroup>,
+        version: &'static SupportedProtocolVersion,
+    ) -> Result<(ClientConnection, ServerConnection), rustls::Error> {
+        let key = KeyPair::generate().unwrap();
+        let now = UnixTime::now();
+        let root = profile::premain_certificate(&key, &AltNames::from_list("localhost"), now).unwrap();
+        let presented = Arc::new(Presented::default());
+        presented.show(&root, key.to_pkcs8().unwrap().expose()).unwrap();
+        let server = server_config(presented, ClientCertificate::Optional, &[b"h2"]).unwrap();
+
+        let mut trusted = RootCertStore::empty();
+        trusted.add(CertificateDer::from(root)).unwrap();
+        let provider = CryptoProvider { kx_groups: groups, ..rustls::crypto::aws_lc_rs::default_provider() };
+        let client = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[version])?
+            .with_root_certificates(trusted)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut client = ClientConnection::new(Arc::new(client), name)?;
+        let mut server = ServerConnection::new(Arc::new(server))?;
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut bytes = Vec::new();
+            client.write_tls(&mut bytes).unwrap();
+            server.read_tls(&mut bytes.as_slice()).unwrap();
+            server.process_new_packets()?;
+            let mut bytes = Vec::new();
+            server.write_tls(&mut bytes).unwrap();
+            client.read_tls(&mut bytes.as_slice()).unwrap();
+            client.process_new_packets()?;
+        }
+        Ok((client, server))
+    }
+
+    #[test]
+    fn a_client_with_p_521_alone_is_served() {
+        let (client, server) = handshake(vec![&Secp521r1], &TLS13).unwrap();
+        for group in [client.negotiated_key_exchange_group(), server.negotiated_key_exchange_group()] {
+            assert_eq!(group.unwrap().name(), NamedGroup::secp521r1);
+        }
+        let groups: Vec<&'static dyn SupportedKxGroup> =
+            vec![&Secp521r1, rustls::crypto::aws_lc_rs::kx_group::SECP384R1];
+        handshake(groups, &TLS12).unwrap();
+    }
+
+    #[test]
+    fn a_key_share_that_is_no_point_is_refused() {
+        for share in [&[][..], &[4; 133], &[0; 133], &[4; 97]] {
+            assert!(Secp521r1.start().unwrap().complete(share).is_err(), "{share:?}");
+        }
+    }
+
+    #[test]
+    fn both_ends_of_a_p_521_exchange_have_the_same_secret_of_66_bytes() {
+        let (one, other) = (Secp521r1.start().unwrap(), Secp521r1.start().unwrap());
+        assert_eq!((one.pub_key().len(), one.pub_key()[0]), (133, 4));
+        let (one_share, other_share) = (one.pub_key().to_vec(), other.pub_key().to_vec());
+        let (one, other) = (one.complete(&other_share).unwrap(), other.complete(&one_share).unwrap());
+        assert_eq!(one.secret_bytes(), other.secret_bytes());
+        assert_eq!(one.secret_bytes().len(), 66);
+    }
+
+    #[test]
+    fn a_listener_without_certificate_refuses_the_handshake() {
+        let server = server_config(Arc::default(), ClientCertificate::Optional, &[]).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let mut client = ClientConnection::new(Arc::new(client), ServerName::try_from("localhost").unwrap()).unwrap();
+        let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+        let mut bytes = Vec::new();
+        client.write_tls(&mut bytes).unwrap();
+        server.read_tls(&mut bytes.as_slice()).unwrap();
+        assert!(server.process_new_packets().is_err());
+    }
+}

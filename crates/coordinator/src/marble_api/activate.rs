@@ -128,3 +128,62 @@ fn message(parameters: marblerun_coordinator_core::parameters::Parameters) -> Pa
 fn shortened(text: &str) -> String {
     report::cut(text.chars().take(MAX_LOGGED_BYTES).collect(), MAX_LOGGED_BYTES)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot build its input must fail")]
+
+    use marblerun_coordinator_core::ledger::Ledger;
+    use marblerun_coordinator_core::record::{Genesis, Record};
+    use marblerun_pki::AltNames;
+    use marblerun_sealing::SealMode;
+    use marblerun_storage::{Opened, open_directory};
+    use tonic::Code;
+
+    use super::*;
+    use crate::seal_keys::TeeSealKeys;
+    use crate::writer::{self, Backing};
+
+    fn activator(directory: &std::path::Path, places: usize) -> Arc<Activator> {
+        let trust = Trust::Simulation;
+        let tee = Arc::new(marblerun_tee::detect(Some("1")).unwrap());
+        let opened = open_directory(directory, Arc::new(TeeSealKeys(tee)), trust.context()).unwrap();
+        let Opened::New(new) = opened else { panic!("expected an empty directory") };
+        let genesis = Genesis::create(&AltNames::from_list("localhost"), now()).unwrap();
+        let ledger = Ledger::new(&genesis).unwrap();
+        let log = new.create(SealMode::default(), &[Record::Genesis(genesis).encode().expose()]).unwrap();
+        let backing = Backing::Log(log);
+        let view = SharedView::new(writer::view(&ledger, &backing));
+        let writer = writer::start(ledger, backing, view.clone()).unwrap();
+        let activator = Activator::new(Arc::new(trust), view, writer);
+        activator.places.forget_permits(MAX_IN_FLIGHT - places);
+        Arc::new(activator)
+    }
+
+    #[tokio::test]
+    async fn one_activation_too_many_is_told_to_come_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let activator = activator(directory.path(), 1);
+        let activate =
+            |leaf: Option<&[u8]>| Arc::clone(&activator).activate(leaf.map(Arc::from), ActivationReq::default());
+        let held = activator.places.try_acquire().unwrap();
+        let status = activate(Some(b"leaf")).await.unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+        drop(held);
+        for _ in 0..3 {
+            // Each one gives its place back.
+            let status = activate(Some(b"leaf")).await.unwrap_err();
+            assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+        }
+        // The state comes before the certificate.
+        assert_eq!(activate(None).await.unwrap_err().code(), Code::FailedPrecondition);
+    }
+
+    #[test]
+    fn names_from_outside_are_cut_in_the_log() {
+        assert_eq!(shortened("web"), "web");
+        for text in ["é".repeat(10_000), "x".repeat(10_000)] {
+            assert!(shortened(&text).len() <= MAX_LOGGED_BYTES + '…'.len_utf8());
+        }
+    }
+}
