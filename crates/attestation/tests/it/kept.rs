@@ -39,9 +39,7 @@ fn a_kept_pck_names_the_platform_that_the_quote_names() {
 
 #[test]
 fn a_kept_pck_does_not_name_the_platform_of_a_quote_without_chain() {
-    let mut plan = Plan::default();
-    plan.chain_in_collateral = true;
-    plan.certification_type = 3;
+    let plan = Plan { chain_in_collateral: true, certification_type: 3, ..Plan::default() };
     let made = World::new().make(&plan);
     let quote = Quote::parse(&made.quote).unwrap();
     let cache = PckCache::new();
