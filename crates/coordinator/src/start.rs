@@ -142,9 +142,7 @@ fn open_state(config: &Config, tee: &Arc<Tee>, trust: &Trust) -> Result<(Ledger,
         Ok(Opened::New(new)) => first_start(new, &names),
         Ok(Opened::Existing(existing)) => restart(existing),
         Ok(Opened::Recovery(recovery)) => recover(recovery, &names),
-        Err(error) => {
-            Err(hinted(&error, error.hint())).with_context(|| format!("seal directory {}", config.seal_dir.display()))
-        }
+        Err(error) => Err(hinted(&error, error.hint())),
     }
 }
 

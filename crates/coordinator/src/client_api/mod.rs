@@ -27,6 +27,10 @@ use crate::view::SharedView;
 /// Quotes in the making; making one costs the platform about a millisecond and is open to anyone.
 const MAX_QUOTES_IN_FLIGHT: usize = 4;
 
+/// A body without the member is legal JSON, so the error is one about an empty manifest.
+const NO_MANIFEST_HINT: &str =
+    "version 2 of this API expects the manifest in base64 as the member \"manifest\", version 1 expects it as the body";
+
 /// What the handlers share.
 pub struct ClientApi {
     /// The newest state.
@@ -115,6 +119,7 @@ impl Shared {
                 request.manifest
             }
         };
+        let has_manifest = !raw.is_empty();
         match self.api.setter.set(raw).await {
             Ok(recovery_secrets) => {
                 let answer = SetManifestAnswer { recovery_secrets };
@@ -124,7 +129,8 @@ impl Shared {
                 })
             }
             Err(error) => {
-                let text = report::with_hint(&error, error.hint());
+                let hint = if has_manifest { error.hint() } else { Some(NO_MANIFEST_HINT) };
+                let text = report::with_hint(&error, hint);
                 warn!("manifest refused: {text}");
                 Err(Failure::Write(text))
             }

@@ -215,7 +215,8 @@ fn missing_or_old_collateral_means_come_again() {
             (*tcb_info_dates, *qe_identity_dates, *root_crl_dates, *pck_crl_dates) = (dates, dates, dates, dates);
             case.system = NOW + 40 * DAY;
         },
-        "expired-certificate",
+        // Who signed the collateral has expired, as good as the collateral itself.
+        "expired-collateral",
         true,
     );
     let case = Case::new();
