@@ -71,7 +71,8 @@ pub(crate) struct Global {
 
     /// Directory with collateral: dcap/TEE-FMSPC-CA.json for each platform.
     ///
-    /// Without it, or where it has none, the collateral that the Coordinator sends is used. Both are verified.
+    /// Without it, or where it has none that is current, the collateral that the Coordinator sends is used. Both are
+    /// verified.
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) collateral: Option<PathBuf>,
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::Command;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::coordinator::{command, environment};
 use crate::deployment::{Deployment, sample_manifest};
 use crate::programs::{Finished, program, run};
-use crate::site::{ROOT, Site};
+use crate::site::{CLI_COLLATERAL, ROOT, Site};
 use crate::tls_proxy;
 
 /// Nobody is privileged as this user.
@@ -90,28 +90,20 @@ fn command_line(transcript: &mut Transcript) {
     add("set: a second manifest", deployment.set_manifest());
     add("no such file", run(&mut site.cli(&["manifest", "check", "absent.json"])));
     add("verify: another manifest", run(&mut site.cli(&["manifest", "verify", "wrong.json", client])));
-    let now = UnixTime::now().as_secs();
-    let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-    let past = Dates { issued: at(now - 7200), next_update: at(now - 3600) };
-    let options = CollateralOptions { qe_identity_dates: Some(past), ..Default::default() };
-    site.export_collateral(ROOT, "old-collateral", &options);
-    let mut old = site.command(program("marblerun"), &["status", client, "--era-config", "era.json"]);
-    old.args(["--trust-software-root", "root/root.pem", "--collateral", "old-collateral"]);
-    add("collateral has expired", run(&mut old));
     add("unknown flag", run(&mut site.cli(&["status", client, "--trust-sofware-root", "x"])));
 
     let empty = Deployment::empty();
-    let mut post = |case: &str, manifest: &[u8]| {
-        let path = "/api/v2/manifest";
-        let length = manifest.len();
+    let mut post = |case: &str, path: &str, body: &[u8]| {
+        let length = body.len();
         let head =
             format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
-        let answer = tls_proxy::exchange(&empty.coordinator.client, &[head.as_bytes(), manifest].concat()).unwrap();
+        let answer = tls_proxy::exchange(&empty.coordinator.client, &[head.as_bytes(), body].concat()).unwrap();
         transcript.add_answer(&format!("POST {path}: {case}"), &answer);
     };
-    post("broken JSON", b"{\"Packages\": {");
-    post("unknown package", &site.read("wrong.json"));
-    post("a template names an unknown secret", &site.read("template.json"));
+    post("broken JSON", "/manifest", &site.read("broken.json"));
+    post("unknown package", "/manifest", &site.read("wrong.json"));
+    post("a template names an unknown secret", "/manifest", &site.read("template.json"));
+    post("the manifest as it is", "/api/v2/manifest", &site.read("manifest.json"));
 }
 
 /// The premain towards its environment and a Coordinator.
@@ -195,9 +187,18 @@ fn evidence(transcript: &mut Transcript) {
         deployment.restart();
         transcript.add(&deployment.site, &format!("Marble: {case}"), &marble(&deployment, "hello", "hello"));
     }
+    let expired = CollateralOptions { qe_identity_dates: Some(past), ..Default::default() };
+    deployment.site.export_collateral(ROOT, "coordinator/host/collateral", &expired);
+    deployment.site.export_collateral(ROOT, CLI_COLLATERAL, &expired);
+    deployment.restart();
+    let status = deployment.cli(&["status", &deployment.coordinator.client]);
+    transcript.add(&deployment.site, "marblerun: collateral has expired", &status);
     fs::remove_dir_all(deployment.site.path("coordinator/host/collateral/dcap")).unwrap();
     deployment.restart();
     transcript.add(&deployment.site, "Marble: collateral is missing", &marble(&deployment, "hello", "hello"));
+    fs::remove_dir_all(deployment.site.path(CLI_COLLATERAL).join("dcap")).unwrap();
+    let status = deployment.cli(&["status", &deployment.coordinator.client]);
+    transcript.add(&deployment.site, "marblerun: collateral is missing", &status);
 }
 
 /// The Coordinator at its start.
@@ -218,14 +219,11 @@ fn coordinator(transcript: &mut Transcript) {
     fs::remove_file(site.path("coordinator/host/state")).unwrap();
 
     fs::create_dir(site.path("unwritable")).unwrap();
-    fs::set_permissions(site.path(""), fs::Permissions::from_mode(0o755)).unwrap();
-    let mut nobody = site.command("setpriv", &["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]);
+    fs::set_permissions(site.path("unwritable"), fs::Permissions::from_mode(0o555)).unwrap();
+    let mut nobody = unprivileged(&site);
     nobody.arg(program("marblerun-coordinator"));
     environment(&mut nobody, "unwritable");
-    nobody.env("OE_SIMULATION", "1").env_remove("EDG_COORDINATOR_COLLATERAL_DIR");
-    if is_root() {
-        add("unwritable seal directory", &mut nobody);
-    }
+    add("unwritable seal directory", nobody.env("OE_SIMULATION", "1").env_remove("EDG_COORDINATOR_COLLATERAL_DIR"));
 
     let mut outside = site.command(program("marblerun-coordinator"), &[]);
     environment(&mut outside, "outside");
@@ -271,23 +269,32 @@ fn simulator(transcript: &mut Transcript) {
     run(site.sim(&["run"]).args(outer).args(nested))
         .says(&["mechanism: ptrace, since another seccomp listener watches this process tree"]);
 
-    if is_root() {
-        // Who has changed the root directory may not make user namespaces (user_namespaces(7)), and nobody no others.
-        fs::create_dir(site.path("changed-root")).unwrap();
-        let chown = ["-R", &format!("{NOBODY}:{NOBODY}"), "hello", ROOT];
-        run(&mut site.command("chown", &chown)).success();
-        fs::set_permissions(site.path(""), fs::Permissions::from_mode(0o755)).unwrap();
-        let script = "mount --rbind / changed-root && exec chroot changed-root setpriv --reuid \"$0\" --regid \"$0\" \
-                      --clear-groups \"$@\"";
-        let mut command = site.command("unshare", &["--mount", "sh", "-c", script, NOBODY]);
-        command.arg(program("marble-sim")).args(["run", "--instance"]).arg(site.path("hello"));
-        command.arg("--root").arg(site.path(ROOT)).args(["--", "/bin/premain-libos"]);
-        add("neither root nor namespaces", run(&mut command));
-    }
+    // Who has changed the root directory cannot make user namespaces (user_namespaces(7)).
+    fs::create_dir(site.path("changed-root")).unwrap();
+    let mut nobody = unprivileged(&site);
+    nobody.args(["unshare", "--user", "--map-current-user", "--keep-caps", "--mount", "sh", "-c"]).args([
+        "mount --rbind / changed-root && exec chroot changed-root setpriv --ambient-caps=-all --inh-caps=-all \"$@\"",
+        "sh",
+    ]);
+    nobody.arg(program("marble-sim")).args(["run", "--instance"]).arg(site.path("hello"));
+    add(
+        "neither root nor namespaces",
+        run(nobody.arg("--root").arg(site.path(ROOT)).args(["--", "/bin/premain-libos"])),
+    );
 }
 
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0)
+/// Runs what follows without privileges; the site then belongs to that user.
+fn unprivileged(site: &Site) -> Command {
+    if fs::metadata(site.path("")).unwrap().uid() != 0 {
+        return site.command("env", &[]);
+    }
+    for path in ["hello", ROOT] {
+        if site.path(path).exists() {
+            run(&mut site.command("chown", &["-R", &format!("{NOBODY}:{NOBODY}"), path])).success();
+        }
+    }
+    fs::set_permissions(site.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    site.command("setpriv", &["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"])
 }
 
 /// An address at which nobody listens.
