@@ -6,10 +6,10 @@ use anyhow::Result;
 
 use crate::dist;
 use crate::prerequisites::{self, CC};
-use crate::process::{cargo, heading, step};
+use crate::process::{cargo, heading, say, step};
 
-/// Where the figures are written for programs.
-const JSON: &str = "target/bench.json";
+/// The premain as it is installed into images.
+const PREMAIN: &str = "dist/premain-libos";
 
 /// Builds what users run, then measures it. `arguments` name groups of figures; none means all.
 ///
@@ -19,8 +19,10 @@ const JSON: &str = "target/bench.json";
 pub fn run(workspace: &Path, arguments: &[&str]) -> Result<()> {
     prerequisites::require(&[CC])?;
     prerequisites::require_namespaces()?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+    let release = target.join("release");
     // What the premain costs is counted for the program that is installed into images.
-    if !workspace.join("dist/premain-libos").exists() {
+    if !workspace.join(PREMAIN).exists() {
         dist::run(workspace)?;
     }
     heading("Build (release profile; the first time takes some minutes)");
@@ -33,9 +35,16 @@ pub fn run(workspace: &Path, arguments: &[&str]) -> Result<()> {
     // By itself: built together with the programs it would give them the features of its libraries.
     step(&mut cargo(workspace, &["build", "--release", "--locked", "--package", "marblerun-bench"]))?;
 
+    if is_older(&workspace.join(PREMAIN), &release.join("premain-libos")) {
+        say("dist/premain-libos was built before the last change; `cargo xtask dist` renews it");
+    }
+
     heading("Measure (about a minute; other work on this machine disturbs it)");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-    let release = target.join("release");
     let mut bench = std::process::Command::new(release.join("marblerun-bench"));
-    step(bench.current_dir(workspace).arg(workspace).arg(&release).arg(workspace.join(JSON)).args(arguments))
+    step(bench.current_dir(workspace).arg(workspace).arg(&release).arg(target.join("bench.json")).args(arguments))
+}
+
+fn is_older(one: &Path, other: &Path) -> bool {
+    let changed = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    changed(one) < changed(other)
 }
