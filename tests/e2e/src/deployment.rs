@@ -11,6 +11,9 @@ use crate::site::{CLI_COLLATERAL, ROOT, Site, samples};
 /// What the sample program prints if it got its argument.
 pub(crate) const GREETING: &str = "hello_world: Hello World from Marblerun!";
 
+/// The published key with which `marble-sim` signs; the sample has product 1, version 1.
+pub(crate) const SIGNER: &str = "62e0f4c7ba82781b9905aafddb145bc3eac173cfc205ce3606223482492adbf8";
+
 /// A site whose Coordinator runs and is expected by `era.json`.
 #[derive(Debug)]
 pub(crate) struct Deployment {

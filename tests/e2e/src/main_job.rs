@@ -1,6 +1,10 @@
 //! What it is all for: an unmodified program becomes a member of a deployment.
 
-use crate::deployment::{Deployment, GREETING};
+use std::fs;
+
+use serde_json::json;
+
+use crate::deployment::{Deployment, GREETING, SIGNER};
 use crate::programs::run;
 
 #[test]
@@ -53,4 +57,13 @@ fn nothing_of_the_manifest_is_there_before_the_activation() {
     let marble = run(&mut command);
     site.nothing_reached("hello", &marble);
     marble.refused(&["cannot connect to", "gave up after"]);
+}
+
+#[test]
+fn an_image_that_pins_no_coordinator_says_so_at_each_start() {
+    let deployment = Deployment::new(|manifest| {
+        manifest["Packages"]["hello"] = json!({"SignerID": SIGNER, "ProductID": 1, "SecurityVersion": 1});
+    });
+    fs::remove_file(deployment.site.path("hello/image/etc/marblerun/coordinator.json")).unwrap();
+    deployment.marble("hello", "hello").success().says(&[GREETING, "warning: ", "coordinator.json"]);
 }

@@ -12,7 +12,7 @@ use rustls_pki_types::UnixTime;
 use serde_json::{Value, json};
 
 use crate::coordinator::{command, environment};
-use crate::deployment::{Deployment, sample_manifest};
+use crate::deployment::{Deployment, SIGNER, sample_manifest};
 use crate::programs::{Finished, program, run};
 use crate::site::{CLI_COLLATERAL, ROOT, Site};
 use crate::tls_proxy;
@@ -145,12 +145,11 @@ fn marble(transcript: &mut Transcript) {
 fn evidence(transcript: &mut Transcript) {
     let mut deployment = Deployment::new(|manifest| {
         let marble = manifest["Marbles"]["hello"].clone();
-        let signer = "62e0f4c7ba82781b9905aafddb145bc3eac173cfc205ce3606223482492adbf8";
         for (name, package) in [
             ("signer", json!({"SignerID": "00".repeat(32), "ProductID": 1, "SecurityVersion": 1})),
-            ("product", json!({"SignerID": signer, "ProductID": 2, "SecurityVersion": 1})),
-            ("version", json!({"SignerID": signer, "ProductID": 1, "SecurityVersion": 2})),
-            ("production", json!({"SignerID": signer, "ProductID": 1, "SecurityVersion": 1})),
+            ("product", json!({"SignerID": SIGNER, "ProductID": 2, "SecurityVersion": 1})),
+            ("version", json!({"SignerID": SIGNER, "ProductID": 1, "SecurityVersion": 2})),
+            ("production", json!({"SignerID": SIGNER, "ProductID": 1, "SecurityVersion": 1})),
         ] {
             manifest["Packages"][name] = package;
             manifest["Marbles"][name] = marble.clone();

@@ -1,11 +1,13 @@
 //! Who is refused, and that nothing reached them.
 
+use std::fs;
+
 use serde_json::json;
 
 use crate::coordinator::Coordinator;
-use crate::deployment::{Deployment, GREETING};
-use crate::programs::run;
-use crate::site::ROOT;
+use crate::deployment::{Deployment, GREETING, SIGNER, sample_manifest};
+use crate::programs::{program, run};
+use crate::site::{ROOT, Site};
 
 #[test]
 fn an_image_with_one_flipped_byte_is_refused_with_both_measurements() {
@@ -57,13 +59,11 @@ fn each_property_of_the_package_must_fit() {
     let deployment = Deployment::new(|manifest| {
         let unique = manifest["Packages"]["hello"]["UniqueID"].clone();
         let marble = manifest["Marbles"]["hello"].clone();
-        // `marble-sim` signs with one published key; the sample has product 1, version 1.
-        let signer = "62e0f4c7ba82781b9905aafddb145bc3eac173cfc205ce3606223482492adbf8";
         for (name, package) in [
-            ("same-signer", json!({"SignerID": signer, "ProductID": 1, "SecurityVersion": 1})),
+            ("same-signer", json!({"SignerID": SIGNER, "ProductID": 1, "SecurityVersion": 1})),
             ("other-signer", json!({"SignerID": "00".repeat(32), "ProductID": 1, "SecurityVersion": 1})),
-            ("other-product", json!({"SignerID": signer, "ProductID": 2, "SecurityVersion": 1})),
-            ("newer-version", json!({"SignerID": signer, "ProductID": 1, "SecurityVersion": 2})),
+            ("other-product", json!({"SignerID": SIGNER, "ProductID": 2, "SecurityVersion": 1})),
+            ("newer-version", json!({"SignerID": SIGNER, "ProductID": 1, "SecurityVersion": 2})),
             ("debug", json!({"UniqueID": unique, "Debug": true})),
         ] {
             manifest["Packages"][name] = package;
@@ -93,4 +93,66 @@ fn each_property_of_the_package_must_fit() {
 
     // The refusals above are not for want of a way in.
     deployment.marble("hello", "same-signer").success().says(&[GREETING]);
+}
+
+#[test]
+fn a_coordinator_of_the_hardware_class_believes_no_software_evidence_and_no_software_client_believes_it() {
+    let site = Site::new();
+    site.coordinator_instance("coordinator", ROOT);
+    // An image that names no class means hardware; nothing outside of the image can change that.
+    fs::remove_file(site.path("coordinator/image/etc/marblerun/trust.json")).unwrap();
+    site.write("coordinator/host/trust.json", site.read("root/root.pem"));
+    site.expect_coordinator("coordinator");
+    let mut coordinator = Coordinator::start(&site, "coordinator");
+    run(&mut site.cli(&["status", &coordinator.client]))
+        .refused(&["expected a Coordinator of class software, got one whose statement says \"hardware\""]);
+
+    site.marble_instance("hello");
+    site.write("manifest.json", sample_manifest(&site.measurement("hello")).to_string());
+    let set = ["manifest", "set", "manifest.json", &coordinator.client, "--insecure"];
+    run(&mut site.command(program("marblerun"), &set)).success();
+    let marble = run(site.marble("hello", ROOT, "hello", &coordinator.mesh).env("EDG_MARBLE_ACTIVATION_TIMEOUT", "1s"));
+    site.nothing_reached("hello", &marble);
+    coordinator.wait_for(&["activation refused", "software"]);
+    marble.refused(&["software TEE, only hardware roots are trusted"]);
+}
+
+#[test]
+fn a_marble_without_a_quote_is_refused_on_both_sides() {
+    let deployment = Deployment::new(|_| ());
+    let site = &deployment.site;
+    site.copy_instance("hello", "quoteless");
+    let marble = |simulation: &str| {
+        let mut command =
+            site.sim(&["run", "--no-dcap", "--instance", "quoteless", "--root", ROOT, "--", "/bin/premain-libos"]);
+        command.env("EDG_MARBLE_TYPE", "hello").env("EDG_MARBLE_COORDINATOR_ADDR", &deployment.coordinator.mesh);
+        let marble = run(command.env("EDG_MARBLE_SIMULATION", simulation));
+        site.nothing_reached("quoteless", &marble);
+        marble
+    };
+    marble("0").refused(&["cannot get a quote"]);
+    // The host can ask for simulation where the image lets it, but gains nothing.
+    site.configure("quoteless", |configuration| {
+        configuration["env"]["untrusted"].as_array_mut().unwrap().push("EDG_MARBLE_SIMULATION".into());
+    });
+    marble("1").refused(&["PERMISSION_DENIED", "expected a quote, got none"]);
+}
+
+#[test]
+fn what_the_image_does_not_allow_is_refused_from_the_true_coordinator() {
+    let deployment = Deployment::new(|manifest| {
+        let package = json!({"SignerID": SIGNER, "ProductID": 1, "SecurityVersion": 1});
+        manifest["Packages"]["hello"] = package;
+    });
+    let site = &deployment.site;
+    for (restrictions, words) in [
+        (json!({"Programs": ["/bin/other"]}), "/bin/hello_world"),
+        (json!({"FilePrefixes": ["/host"]}), "/etc/hello/key"),
+        (json!({"Variables": ["OTHER_*"]}), "HELLO_KEY"),
+    ] {
+        site.write("hello/image/etc/marblerun/premain.json", restrictions.to_string());
+        let marble = deployment.marble("hello", "hello");
+        site.nothing_reached("hello", &marble);
+        marble.refused(&[words, "premain.json"]);
+    }
 }

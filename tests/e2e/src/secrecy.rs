@@ -51,7 +51,9 @@ fn generated_keys_and_private_keys_appear_in_no_log_state_or_command_line() {
     deployment.coordinator.wait_for(&["Marble activated"]);
     let client = deployment.coordinator.client.clone();
     let status = run(&mut deployment.site.cli(&["status", &client, "--output", "json"])).success();
-    logs.push(("Coordinator".to_owned(), deployment.coordinator.kill()));
+    let log = deployment.coordinator.kill();
+    assert!(log.contains("\"target\":"), "expected the form of a debug log, got:\n{log}");
+    logs.push(("Coordinator".to_owned(), log));
     logs.push(("Marble".to_owned(), marble.text()));
     logs.push(("command line".to_owned(), status.text()));
 
