@@ -3,6 +3,7 @@
 //! Decisions are made in the pure crates; this one moves bytes. `start` opens the state and binds the listeners,
 //! [`writer`] is the one owner of writing, [`client_api`] and [`marble_api`] answer.
 
+pub mod body_budget;
 pub mod client_api;
 mod clock;
 pub mod config;

@@ -24,6 +24,8 @@ use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
+use crate::body_budget::{BodyBudget, BudgetedBody};
+
 /// Limits of one listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -41,6 +43,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// From a request's head to the end of its body.
     pub body_timeout: Duration,
+    /// Bytes of all request bodies that are being read or worked on; beyond it requests are told to come again.
+    pub max_body_bytes_in_flight: usize,
     /// Concurrent requests of one HTTP/2 connection.
     pub max_streams: u32,
 }
@@ -55,6 +59,8 @@ impl Default for Limits {
             max_header_bytes: 64 * 1024,
             idle_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(60),
+            // Five of the longest bodies of the client API, thirty of the Marble API.
+            max_body_bytes_in_flight: 128 * 1024 * 1024,
             max_streams: 64,
         }
     }
@@ -128,6 +134,7 @@ impl Listener {
     pub async fn serve(self) {
         let connections = Arc::new(Semaphore::new(self.limits.max_connections));
         let handshakes = Arc::new(Semaphore::new(self.limits.max_handshakes));
+        let bodies = BodyBudget::new(self.limits.max_body_bytes_in_flight);
         loop {
             let (stream, peer) = match self.socket.accept().await {
                 Ok(accepted) => accepted,
@@ -148,6 +155,7 @@ impl Listener {
                 limits: self.limits,
                 router: self.router.clone(),
                 handshakes: Arc::clone(&handshakes),
+                bodies: bodies.clone(),
                 _permit: permit,
             };
             // The task ends with its connection; each step of it is bounded in time.
@@ -166,6 +174,7 @@ struct Connection {
     limits: Limits,
     router: Router,
     handshakes: Arc<Semaphore>,
+    bodies: BodyBudget,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -199,14 +208,23 @@ impl Connection {
 
     async fn http(&self, stream: TlsStream<TcpStream>, certificate: PeerCertificate, peer: SocketAddr) {
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let router = self.router.clone();
+        let (router, bodies) = (self.router.clone(), self.bodies.clone());
         let asked = Arc::new(AtomicBool::new(false));
         let first_request = Arc::clone(&asked);
         let service = TowerToHyperService::new(tower::service_fn(move |mut request: hyper::Request<Incoming>| {
             first_request.store(true, Ordering::Relaxed);
             request.extensions_mut().insert(certificate.clone());
             request.extensions_mut().insert(PeerAddress(peer));
-            router.clone().oneshot(request.map(axum::body::Body::new) as Request)
+            let account = bodies.account();
+            request.extensions_mut().insert(account.clone());
+            let body = |body| axum::body::Body::new(BudgetedBody::new(body, account.clone()));
+            let answer = router.clone().oneshot(request.map(body) as Request);
+            async move {
+                let answer = answer.await;
+                // What was read may be in use until the answer is there.
+                drop(account);
+                answer
+            }
         }));
         let io = TokioIo::new(stream);
         let served = async {

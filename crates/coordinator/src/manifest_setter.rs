@@ -1,6 +1,7 @@
 //! Setting the first manifest, for the client API and for the start.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use marblerun_coordinator_core::ledger::Refusal;
@@ -28,7 +29,7 @@ const MAX_IN_FLIGHT: usize = 1;
 pub enum SetError {
     /// The manifest is refused.
     #[error(transparent)]
-    Refused(#[from] SetManifestError),
+    Refused(RefusedManifest),
     /// The recovery secrets do not fit the format of the state, which would be a defect of this program.
     #[error("recovery secrets cannot be stored")]
     Recovery(#[from] SealError),
@@ -42,11 +43,37 @@ pub enum SetError {
 
 impl SetError {
     /// What can be done about it.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<&str> {
         match self {
+            Self::Refused(refused) => refused.hint.as_deref(),
             Self::Write(error) => error.hint(),
-            Self::Refused(_) | Self::Recovery(_) | Self::Interrupted => None,
+            Self::Recovery(_) | Self::Interrupted => None,
         }
+    }
+}
+
+impl From<SetManifestError> for SetError {
+    fn from(source: SetManifestError) -> Self {
+        Self::Refused(RefusedManifest { hint: source.hint(), error: source })
+    }
+}
+
+/// A refused manifest with the advice for its author, which is made for each error.
+#[derive(Debug)]
+pub struct RefusedManifest {
+    error: SetManifestError,
+    hint: Option<String>,
+}
+
+impl fmt::Display for RefusedManifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for RefusedManifest {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
     }
 }
 

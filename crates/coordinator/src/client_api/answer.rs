@@ -28,6 +28,8 @@ pub(super) enum Failure {
     TooLarge(usize),
     /// The body did not arrive in time.
     Slow,
+    /// Too many bodies at once.
+    Busy,
     /// A write failed after the body was read: wrong state, refused manifest, storage.
     Write(String),
     /// A read failed: wrong state, no quote.
@@ -42,6 +44,7 @@ impl Failure {
             (Self::BadRequest(_), _) | (Self::Write(_), Version::V1) => StatusCode::BAD_REQUEST,
             (Self::TooLarge(_), _) => StatusCode::PAYLOAD_TOO_LARGE,
             (Self::Slow, _) => StatusCode::REQUEST_TIMEOUT,
+            (Self::Busy, _) => StatusCode::SERVICE_UNAVAILABLE,
             (Self::Write(_), Version::V2) | (Self::Read(_), _) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -52,6 +55,7 @@ impl Failure {
             Self::Gone => "this endpoint is gone: use POST /api/v2/recover".to_owned(),
             Self::TooLarge(limit) => format!("request body: expected at most {limit} bytes, got more"),
             Self::Slow => "request body: expected it to arrive in time".to_owned(),
+            Self::Busy => "too many requests at once: try again".to_owned(),
             Self::BadRequest(text) | Self::Write(text) | Self::Read(text) => text.clone(),
         }
     }
@@ -109,5 +113,6 @@ mod tests {
         check(Failure::Gone, Version::V1, 410, TEXT);
         check(Failure::TooLarge(1), Version::V2, 413, TEXT);
         check(Failure::Slow, Version::V2, 408, TEXT);
+        check(Failure::Busy, Version::V1, 503, TEXT);
     }
 }

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use self::answer::{Failure, Version, success};
+use crate::body_budget::BodyAccount;
 use crate::manifest_setter::ManifestSetter;
 use crate::quoter::Quoter;
 use crate::report;
@@ -110,7 +111,11 @@ impl Shared {
     }
 
     async fn set_manifest(&self, version: Version, request: Request) -> Result<String, Failure> {
-        let body = read_body(request.into_body(), self.api.body_timeout).await?;
+        let account = request.extensions().get::<BodyAccount>().cloned();
+        let body = read_body(request.into_body(), self.api.body_timeout).await.map_err(|failure| match account {
+            Some(account) if account.is_exceeded() => Failure::Busy,
+            _ => failure,
+        })?;
         let raw = match version {
             Version::V1 => body,
             Version::V2 => {

@@ -19,6 +19,7 @@ use tower::Service;
 
 pub use activate::Activator;
 
+use crate::body_budget::BodyAccount;
 use crate::listener::PeerCertificate;
 
 /// Parameters may be larger than what the premain of MarbleRun v1.9.1 takes (4 MiB); ours takes this much.
@@ -54,7 +55,12 @@ impl Service<http::Request<Body>> for MarbleService {
             let mut grpc = Grpc::new(ProstCodec::default())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(MAX_RESPONSE_BYTES);
-            Ok(grpc.unary(method, request).await)
+            let account = request.extensions().get::<BodyAccount>().cloned();
+            let answer = grpc.unary(method, request).await;
+            if account.is_some_and(|account| account.is_exceeded()) {
+                return Ok(tonic::Status::resource_exhausted("too many requests at once").into_http());
+            }
+            Ok(answer)
         })
     }
 }

@@ -226,3 +226,31 @@ async fn sessions_are_not_resumed() {
         assert_eq!(stream.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Full));
     }
 }
+
+#[tokio::test]
+async fn bodies_that_are_too_long_together_are_told_to_come_again() {
+    let running = Running::with_limits(Limits { max_body_bytes_in_flight: 64 * 1024, ..Limits::default() }).await;
+    running.set_manifest().await;
+    // Half of the budget is held by a body that has not ended.
+    let mut held = connect(running.client, client_config(&Identity::None, &[b"http/1.1"])).await.unwrap();
+    let head = "POST /manifest HTTP/1.1\r\nhost: x\r\ncontent-length: 40000\r\n\r\n";
+    held.write_all(format!("{head}{}", " ".repeat(39_999)).as_bytes()).await.unwrap();
+    let is_busy = async || running.ask("POST", "/manifest", vec![b' '; 40_000]).await.status == 503;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !is_busy().await {
+        assert!(tokio::time::Instant::now() < deadline);
+    }
+    assert_eq!(running.ask("POST", "/api/v2/manifest", vec![b' '; 1000]).await.status, 400, "a small one fits");
+    // Once it has ended there is room again.
+    held.write_all(b" ").await.unwrap();
+    while is_busy().await {
+        assert!(tokio::time::Instant::now() < deadline);
+    }
+
+    // The Marble API counts for itself.
+    let mut request = request_for("web");
+    running.call(&Identity::new(), &request).await.unwrap();
+    request.quote = vec![0; 100_000];
+    let refusal = running.call(&Identity::new(), &request).await.unwrap_err();
+    assert_eq!(refusal.code, 8, "{}", refusal.message);
+}

@@ -1,0 +1,155 @@
+//! Memory for request bodies: bounded for a whole listener, because anyone may send them.
+//!
+//! Each body alone has its limit where it is read. Without a limit of their sum, as many clients as there are
+//! connections could each fill one at the same time.
+
+use std::error::Error;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Bytes are counted in pieces of this size.
+const UNIT: usize = 1024;
+
+/// The bytes that all request bodies of a listener may have at one time.
+#[derive(Clone, Debug)]
+pub struct BodyBudget(Arc<Semaphore>);
+
+/// All bodies together are too long at this moment.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("too many request bodies at once")]
+pub struct OverBudget;
+
+impl BodyBudget {
+    /// A budget of `bytes`.
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new((bytes / UNIT).min(Semaphore::MAX_PERMITS))))
+    }
+
+    /// The account of a new request.
+    pub fn account(&self) -> BodyAccount {
+        BodyAccount { budget: Arc::clone(&self.0), taken: Arc::default() }
+    }
+}
+
+/// What one request took; it is given back when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct BodyAccount {
+    budget: Arc<Semaphore>,
+    taken: Arc<Mutex<Taken>>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    bytes: usize,
+    permits: Option<OwnedSemaphorePermit>,
+    is_exceeded: bool,
+}
+
+impl BodyAccount {
+    /// True once the body was refused for want of budget; the client may come again.
+    pub fn is_exceeded(&self) -> bool {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).is_exceeded
+    }
+
+    fn take(&self, bytes: usize) -> Result<(), OverBudget> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let total = taken.bytes.saturating_add(bytes);
+        let more = total.div_ceil(UNIT) - taken.bytes.div_ceil(UNIT);
+        let permits =
+            u32::try_from(more).ok().and_then(|more| Arc::clone(&self.budget).try_acquire_many_owned(more).ok());
+        let Some(permits) = permits else {
+            taken.is_exceeded = true;
+            return Err(OverBudget);
+        };
+        taken.bytes = total;
+        match &mut taken.permits {
+            Some(held) => held.merge(permits),
+            none => *none = Some(permits),
+        }
+        Ok(())
+    }
+}
+
+/// A body whose bytes are counted before they are handed on.
+#[derive(Debug)]
+pub struct BudgetedBody<B> {
+    body: B,
+    account: BodyAccount,
+}
+
+impl<B> BudgetedBody<B> {
+    /// `body` on `account`.
+    pub fn new(body: B, account: BodyAccount) -> Self {
+        Self { body, account }
+    }
+}
+
+impl<B> Body for BudgetedBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            None => return Poll::Ready(None),
+            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+            Some(Ok(frame)) => frame,
+        };
+        if let Some(data) = frame.data_ref()
+            && let Err(error) = self.account.take(data.len())
+        {
+            return Poll::Ready(Some(Err(error.into())));
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_request_took_is_given_back_when_it_ends() {
+        let budget = BodyBudget::new(10 * UNIT);
+        let (one, other) = (budget.account(), budget.account());
+        assert_eq!(one.take(6 * UNIT), Ok(()));
+        assert_eq!(other.take(5 * UNIT), Err(OverBudget));
+        assert!(other.is_exceeded() && !one.is_exceeded());
+        assert_eq!(budget.account().take(4 * UNIT), Ok(()), "that account is dropped at once");
+        let clone = one.clone();
+        drop(one);
+        assert_eq!(other.take(5 * UNIT), Err(OverBudget), "a clone still holds it");
+        drop(clone);
+        assert_eq!(other.take(5 * UNIT), Ok(()));
+    }
+
+    #[test]
+    fn small_pieces_count_as_their_sum() {
+        let budget = BodyBudget::new(2 * UNIT);
+        let account = budget.account();
+        for _ in 0..2 * UNIT {
+            assert_eq!(account.take(1), Ok(()));
+        }
+        assert_eq!(account.take(1), Err(OverBudget));
+        assert_eq!(account.take(usize::MAX), Err(OverBudget));
+    }
+}
