@@ -31,14 +31,14 @@ pub fn measure(surroundings: &Surroundings) -> Result<Vec<Figure>> {
     let coordinator = deployment.coordinator();
     let before = coordinator.cpu()?;
     std::thread::sleep(IDLE);
-    let idle = coordinator.cpu()?.saturating_sub(before).as_secs_f64() / IDLE.as_secs_f64();
+    let idle = coordinator.cpu()?.saturating_sub(before).as_secs_f64();
     let size = |name: &str| coordinator.status(name).map(|bytes| bytes / 1e6);
     Ok(vec![
         Figure::new("resident memory (VmRSS)", size("VmRSS")?, Unit::Megabytes).limit(RESIDENT_LIMIT),
         Figure::new("highest resident memory since the start (VmHWM)", size("VmHWM")?, Unit::Megabytes),
         Figure::new("of it not backed by a file (RssAnon)", size("RssAnon")?, Unit::Megabytes),
         Figure::new("threads", coordinator.status("Threads")?, Unit::Count),
-        Figure::new("CPU per second", idle * 1e3, Unit::Milliseconds),
+        Figure::new("CPU in 5 seconds", idle * 1e3, Unit::Milliseconds),
         Figure::new(
             "program as installed",
             Surroundings::size(&surroundings.installed("marblerun-coordinator")?)? / 1e6,

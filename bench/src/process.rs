@@ -43,7 +43,7 @@ impl Process {
         Ok(processes.iter().find(is_it).map(|(id, ..)| Self(*id)))
     }
 
-    /// Time on a processor since the start, user and system, of all its threads.
+    /// Time on a processor since the start, user and system, of all threads that it ever had, in steps of 10 ms.
     ///
     /// # Errors
     ///
