@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use marblerun_coordinator_core::identity::Identity;
 use marblerun_coordinator_core::record::Genesis;
-use marblerun_coordinator_core::set_manifest;
+use marblerun_coordinator_core::set_manifest::{self, SetManifestError};
 use marblerun_coordinator_core::time::Timestamp;
 use marblerun_manifest::{self as manifest, AzureHsm, Manifest};
 use marblerun_pki::AltNames;
@@ -81,7 +81,8 @@ impl Findings {
             return;
         }
         if let Err(error) = try_out(manifest) {
-            self.0.push(Finding { severity: Severity::Error, message: chain(error.as_ref()), hint: None });
+            let hint = error.downcast_ref::<SetManifestError>().and_then(SetManifestError::hint);
+            self.0.push(Finding { severity: Severity::Error, message: chain(error.as_ref()), hint });
         }
     }
 

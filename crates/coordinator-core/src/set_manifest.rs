@@ -73,6 +73,19 @@ pub enum SetManifestError {
     Random,
 }
 
+impl SetManifestError {
+    /// What the author of the manifest can do; the message stands without it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Check(error) => error.hint(),
+            Self::RecoveryKey { source, .. } => source.hint().map(str::to_owned),
+            Self::Deployment(DeploymentError::Template { source, .. }) => source.hint().map(str::to_owned),
+            Self::DryRun(error) => error.source.hint().map(str::to_owned),
+            _ => None,
+        }
+    }
+}
+
 /// Checks `raw` and makes everything that setting it stores. Nothing is changed.
 ///
 /// The order of the checks is that of MarbleRun v1.9.1.
