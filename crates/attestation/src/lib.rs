@@ -7,7 +7,7 @@
 //! | [`Quote::parse`] | bytes | [`Quote`] | the bytes are a well-formed quote, nothing more |
 //! | [`Collateral::parse`] | JSON text | [`Collateral`] | the text has the right members and sizes |
 //! | [`Collateral::verify`] | roots, time | [`TrustedCollateral`] | the vendor signed it and it is current; done once and kept |
-//! | [`verify`] | quote, collateral, time | [`VerifiedReport`] | the vendor's hardware made the quote; what it claims |
+//! | [`verify()`] | quote, collateral, time | [`VerifiedReport`] | the vendor's hardware made the quote; what it claims |
 //! | [`admit`] | claims, binding, [`Package`] | [`Admission`] | the claims are what the manifest asks for |
 //!
 //! Everything here is a pure function of its arguments: no network, files, environment or clock. Time comes in as

@@ -1,6 +1,6 @@
 //! Tests of the whole system: the real programs, talking through real sockets, in simulated Occlum enclaves.
 //!
-//! Nothing here is linked into a program. Each test makes a [`site::Site`] with its own directory, development root and
+//! Nothing here is linked into a program. Each test makes a `site::Site` with its own directory, development root and
 //! ports, so that all can run at the same time. The programs are those of the workspace's build; `MARBLERUN_BIN` names
 //! another directory.
 

@@ -28,7 +28,7 @@ pub(crate) fn print(out: &mut Buffer, values: &[Value], budget: &mut Budget) -> 
     Ok(())
 }
 
-/// As [`print`], with no value as `<no value>`, which is then a string.
+/// As [`print()`], with no value as `<no value>`, which is then a string.
 pub(crate) fn print_for_escape(out: &mut Buffer, values: &[Value], budget: &mut Budget) -> Fallible {
     let values: Vec<Value> = values
         .iter()
