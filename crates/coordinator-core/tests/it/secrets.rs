@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use marblerun_coordinator_core::certificate_template::TemplateError;
+use marblerun_coordinator_core::generate::{self, GenerateReason, MarbleContext};
 use marblerun_coordinator_core::ledger::Ledger;
 use marblerun_coordinator_core::secret::Secret;
 use marblerun_coordinator_core::set_manifest::SetManifestError;
-use marblerun_manifest::SecretType;
+use marblerun_coordinator_core::uuid::MarbleUuid;
+use marblerun_manifest::{Manifest, SecretType};
 use marblerun_pki::certificate::Validity;
 use marblerun_pki::{AltNames, Certificate, KeyPair, pem, profile};
 use marblerun_secret::SecretBytes;
@@ -247,4 +250,49 @@ fn no_message_about_a_secret_shows_its_value() {
     .unwrap_err();
     assert!(!format!("{error:?}{error}").contains("topsecret"), "{error:?}");
     assert!(!format!("{error:?}").contains("116, 111, 112"), "{error:?}");
+}
+
+/// What `first_values` says to secrets that no check of a manifest has seen.
+#[track_caller]
+fn check_unchecked(definition: &str, is_reason: impl Fn(&GenerateReason) -> bool) {
+    let manifest = four_types("", &format!(r#""s":{definition}"#));
+    let manifest = Manifest::decode(manifest.as_bytes()).unwrap();
+    let identity = &fixture::new_ledger().snapshot().identity;
+    let uuid = MarbleUuid::parse(UUID).unwrap();
+    let context = MarbleContext { uuid, binding_name: "", root_secret: &identity.root_secret };
+    let issuer = identity.marble_issuer().unwrap();
+    let error = generate::first_values(&manifest, context, &issuer, NOW.unix()).unwrap_err();
+    assert_eq!(error.name, "s");
+    assert!(is_reason(&error.reason), "{definition}: {error:?}");
+}
+
+#[test]
+fn what_cannot_be_generated_is_refused_also_without_the_checks_of_the_manifest() {
+    use GenerateReason::{Ed25519Size, KeySize, Plain, Size, Template, TooLong, Type};
+    check_unchecked(r#"{"Type":"nonsense"}"#, |reason| matches!(reason, Type(_)));
+    check_unchecked(r#"{"Type":"plain"}"#, |reason| matches!(reason, Plain));
+    for size in [0, 4, 12] {
+        for shared in [true, false] {
+            let definition = format!(r#"{{"Type":"symmetric-key","Size":{size},"Shared":{shared}}}"#);
+            check_unchecked(&definition, |reason| matches!(reason, Size(got) if *got == size));
+        }
+    }
+    check_unchecked(r#"{"Type":"symmetric-key","Size":65288}"#, |reason| matches!(reason, TooLong(_)));
+    check_unchecked(r#"{"Type":"symmetric-key","Size":8388616,"Shared":true}"#, |reason| matches!(reason, Size(_)));
+    check_unchecked(r#"{"Type":"cert-rsa","Size":1024}"#, |reason| matches!(reason, KeySize(_)));
+    check_unchecked(r#"{"Type":"cert-ecdsa","Size":224}"#, |reason| matches!(reason, KeySize(_)));
+    check_unchecked(r#"{"Type":"cert-ed25519","Size":256}"#, |reason| matches!(reason, Ed25519Size(256)));
+    check_unchecked(
+        r#"{"Type":"cert-ed25519","Cert":{"ExtraExtensions":[{"Id":[1,3,9903,2,1],"Value":"bQ=="}]}}"#,
+        |reason| matches!(reason, Template(TemplateError::MarbleType)),
+    );
+    check_unchecked(r#"{"Type":"cert-ed25519","Cert":{"ExtraExtensions":[{"Id":[1,-3],"Value":"bQ=="}]}}"#, |reason| {
+        matches!(reason, Template(TemplateError::Oid { member: "ExtraExtensions", .. }))
+    });
+    check_unchecked(r#"{"Type":"cert-ed25519","Cert":{"IPAddresses":["10.0.0.1",null]}}"#, |reason| {
+        matches!(reason, Template(TemplateError::Missing { member: "IPAddresses", index: 1, .. }))
+    });
+    check_unchecked(r#"{"Type":"cert-ed25519","Cert":{"URIs":[null]}}"#, |reason| {
+        matches!(reason, Template(TemplateError::Missing { member: "URIs", index: 0, .. }))
+    });
 }
