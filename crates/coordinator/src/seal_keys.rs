@@ -49,3 +49,26 @@ fn describe(error: &SealError) -> SealKeyError {
     }
     SealKeyError { reason }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot build its input must fail")]
+
+    use super::*;
+
+    #[test]
+    fn a_key_identifier_opens_nothing_under_another_policy() {
+        let keys = TeeSealKeys(Arc::new(marblerun_tee::detect(Some("1")).unwrap()));
+        let policies = [SealPolicy::ProductKey, SealPolicy::UniqueKey];
+        for policy in policies {
+            let current = keys.current(policy).unwrap();
+            let derived = keys.derive(policy, &current.key_id).unwrap();
+            assert_eq!(derived.expose(), current.secret.expose());
+            for other in policies.into_iter().filter(|other| *other != policy) {
+                let error = keys.derive(other, &current.key_id).unwrap_err();
+                assert!(error.to_string().contains("another policy"), "{error}");
+            }
+        }
+        assert!(keys.derive(SealPolicy::ProductKey, b"no identifier").is_err());
+    }
+}

@@ -76,13 +76,13 @@ pub async fn start_with_limits(config: Config, limits: Limits) -> Result<Coordin
     let tls = server_config(root, ClientCertificate::Optional, Protocols::Http.alpn())?;
     let client = Listener::bind(config.client_addr, tls, Protocols::Http, limits, client)
         .await
-        .with_context(|| cannot_listen("EDG_COORDINATOR_CLIENT_ADDR", config.client_addr))?;
+        .map_err(|error| cannot_listen("EDG_COORDINATOR_CLIENT_ADDR", config.client_addr, &error))?;
 
     let mesh = marble_api::router(Arc::new(Activator::new(trust, view, writer)));
     let tls = server_config(marble_root, ClientCertificate::Required, Protocols::Http2Only.alpn())?;
     let mesh = Listener::bind(config.mesh_addr, tls, Protocols::Http2Only, limits, mesh)
         .await
-        .with_context(|| cannot_listen("EDG_COORDINATOR_MESH_ADDR", config.mesh_addr))?;
+        .map_err(|error| cannot_listen("EDG_COORDINATOR_MESH_ADDR", config.mesh_addr, &error))?;
     info!(client = %client.local_addr()?, mesh = %mesh.local_addr()?, "listening");
     Ok(Coordinator { client, mesh })
 }
@@ -224,8 +224,8 @@ async fn set_startup_manifest(path: &Path, setter: &ManifestSetter, view: &Share
     Ok(())
 }
 
-fn cannot_listen(variable: &str, address: SocketAddr) -> String {
-    format!("{variable}: cannot listen on {address}")
+fn cannot_listen(variable: &str, address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
+    anyhow!("{variable}: cannot listen on {address}: {error}; stop what listens there, or set another address")
 }
 
 /// The error as one line with its hint, for people.

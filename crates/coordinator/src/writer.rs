@@ -49,7 +49,11 @@ impl WriteError {
         match self {
             Self::Storage(error) => error.hint(),
             Self::Replace(error) => error.hint(),
-            Self::Refused(_) | Self::Apply(_) | Self::Ended => None,
+            Self::Refused(refusal) => match **refusal {
+                Refusal::ManifestAlreadySet => Some("`marblerun manifest get` shows the one that is set"),
+                _ => None,
+            },
+            Self::Apply(_) | Self::Ended => None,
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Connections: limits of the listeners, and what TLS asks of clients.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use marblerun_coordinator::listener::Limits;
 use marblerun_pki::KeyKind;
 use rustls::ProtocolVersion;
@@ -253,4 +255,42 @@ async fn bodies_that_are_too_long_together_are_told_to_come_again() {
     request.quote = vec![0; 100_000];
     let refusal = running.call(&Identity::new(), &request).await.unwrap_err();
     assert_eq!(refusal.code, 8, "{}", refusal.message);
+}
+
+/// The settings that the server announces in its first frame (RFC 9113, 6.5).
+async fn announced_settings(running: &Running) -> BTreeMap<u16, u32> {
+    let mut stream = connect(running.client, client_config(&Identity::None, &[b"h2"])).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut head = [0; 9];
+    timeout(PATIENCE, stream.read_exact(&mut head)).await.unwrap().unwrap();
+    assert_eq!(head[3], 4, "a SETTINGS frame");
+    let mut body = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+    timeout(PATIENCE, stream.read_exact(&mut body)).await.unwrap().unwrap();
+    let setting = |bytes: &[u8]| {
+        (u16::from_be_bytes([bytes[0], bytes[1]]), u32::from_be_bytes([bytes[2], bytes[3], bytes[4], bytes[5]]))
+    };
+    body.chunks(6).map(setting).collect()
+}
+
+#[tokio::test]
+async fn http_2_clients_are_told_the_limits_of_streams_and_heads() {
+    let running = Running::with_limits(Limits { max_streams: 7, max_header_bytes: 9000, ..Limits::default() }).await;
+    let settings = announced_settings(&running).await;
+    assert_eq!((settings.get(&3), settings.get(&6)), (Some(&7), Some(&9000)), "{settings:?}");
+}
+
+#[tokio::test]
+async fn a_request_head_that_is_too_long_is_refused_in_http_2_too() {
+    let running = Running::with_limits(Limits { max_header_bytes: 8192, ..Limits::default() }).await;
+    let ask = async |length: usize| {
+        let stream = connect(running.client, client_config(&Identity::None, &[b"h2"])).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::get("https://localhost/status").header("x", "y".repeat(length));
+        let body = http_body_util::Empty::<hyper::body::Bytes>::new();
+        sender.send_request(request.body(body).unwrap()).await.map(|response| response.status())
+    };
+    assert_eq!(ask(1000).await.unwrap(), 200);
+    assert!(!ask(12_000).await.is_ok_and(|status| status == 200));
 }
