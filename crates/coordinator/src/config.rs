@@ -215,4 +215,52 @@ mod tests {
              state in a directory, got \"k8s-secret\""
         );
     }
+
+    #[test]
+    fn each_variable_reaches_its_setting() {
+        let config = read(&[
+            (MESH_ADDR, "127.0.0.1:1"),
+            (CLIENT_ADDR, "[::1]:2"),
+            (DNS_NAMES, "a,b"),
+            (SEAL_DIR, "/seal"),
+            (COLLATERAL_DIR, "/collateral"),
+            (STARTUP_MANIFEST, "/manifest.json"),
+            (SIMULATION, "1"),
+            (PROMETHEUS_ADDR, ":9000"),
+            (LOG_FORMAT, "JSON"),
+            (DEV_MODE, "1"),
+        ])
+        .unwrap();
+        let expected = Config {
+            mesh_addr: "127.0.0.1:1".parse().unwrap(),
+            client_addr: "[::1]:2".parse().unwrap(),
+            dns_names: "a,b".to_owned(),
+            seal_dir: "/seal".into(),
+            collateral_dir: Some("/collateral".into()),
+            startup_manifest: Some("/manifest.json".into()),
+            simulation: Some("1".to_owned()),
+            metrics_requested: true,
+            log: LogConfig { debug: true, json: true },
+        };
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn a_variable_that_cannot_be_used_is_named() {
+        #[track_caller]
+        fn check(variable: &str, value: &str) {
+            let error = read(&[(variable, value)]).unwrap_err();
+            assert_eq!(error.0.len(), 1);
+            assert_eq!((error.0[0].variable, error.0[0].value.as_str()), (variable, value));
+        }
+        for variable in UNSUPPORTED {
+            check(variable, "1");
+        }
+        for address in ["2001", "127.0.0.1", "127.0.0.1:65536", ":", "[::1"] {
+            check(MESH_ADDR, address);
+            check(CLIENT_ADDR, address);
+        }
+        check(DEV_MODE, "true");
+        check(LOG_FORMAT, "xml");
+    }
 }
