@@ -48,12 +48,12 @@ pub struct ClientApi {
 
 struct Shared {
     api: ClientApi,
-    quotes: Semaphore,
+    quotes: Arc<Semaphore>,
 }
 
 /// Everything that the client listener answers.
 pub fn router(api: ClientApi) -> Router {
-    let shared = Shared { api, quotes: Semaphore::new(MAX_QUOTES_IN_FLIGHT) };
+    let shared = Shared { api, quotes: Arc::new(Semaphore::new(MAX_QUOTES_IN_FLIGHT)) };
     Router::new().fallback(dispatch).with_state(Arc::new(shared))
 }
 
@@ -151,9 +151,13 @@ impl Shared {
         let answer = match nonce {
             None => quoter.answer(&[]),
             Some(nonce) => {
-                let _place = self.quotes.acquire().await.map_err(|_| Failure::Read("no quote".to_owned()))?;
-                let fresh = tokio::task::spawn_blocking(move || quoter.answer(&nonce)).await;
-                fresh.map_err(|_| Failure::Read("the quote was interrupted".to_owned()))?
+                let place = Arc::clone(&self.quotes).acquire_owned().await;
+                let place = place.map_err(|_| Failure::Read("no quote".to_owned()))?;
+                // The place goes with the work: a caller that hangs up does not stop it.
+                let fresh = tokio::task::spawn_blocking(move || (quoter.answer(&nonce), place)).await;
+                fresh
+                    .map(|(answer, _place)| answer)
+                    .map_err(|_| Failure::Read("the quote was interrupted".to_owned()))?
             }
         };
         let answer = answer.map_err(|error| Failure::Read(report::with_hint(&error, error.hint())))?;

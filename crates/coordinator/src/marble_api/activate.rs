@@ -28,13 +28,13 @@ pub struct Activator {
     trust: Arc<Trust>,
     view: SharedView,
     writer: WriterHandle,
-    places: Semaphore,
+    places: Arc<Semaphore>,
 }
 
 impl Activator {
     /// An activator for the state behind `view`.
     pub fn new(trust: Arc<Trust>, view: SharedView, writer: WriterHandle) -> Self {
-        Self { trust, view, writer, places: Semaphore::new(MAX_IN_FLIGHT) }
+        Self { trust, view, writer, places: Arc::new(Semaphore::new(MAX_IN_FLIGHT)) }
     }
 
     /// Answers one request; `leaf` is the certificate of the TLS connection.
@@ -65,7 +65,7 @@ impl Activator {
 
     async fn answer(self: &Arc<Self>, leaf: Option<Arc<[u8]>>, request: ActivationReq) -> Result<Prepared, Refused> {
         let view = self.view.load();
-        let place = self.places.try_acquire().map_err(|_| Refused::Busy)?;
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Refused::Busy)?;
         let candidate = {
             let leaf = leaf.ok_or(Refused::NoCertificate);
             // The state comes before the certificate, the certificate before the type.
@@ -78,9 +78,13 @@ impl Activator {
 
         let activator = Arc::clone(self);
         let span = info_span!("activation", marble.r#type = shortened(&request.marble_type));
-        let work = move || span.in_scope(|| activator.judge_and_prepare(&view, candidate, &leaf, &request));
-        let (candidate, accepted, prepared) =
-            tokio::task::spawn_blocking(work).await.map_err(|_| Refused::Interrupted)??;
+        // The place goes with the work: a caller that hangs up does not stop it, and must not make room for more.
+        let work = move || {
+            let judged = span.in_scope(|| activator.judge_and_prepare(&view, candidate, &leaf, &request));
+            (judged, place)
+        };
+        let (judged, place) = tokio::task::spawn_blocking(work).await.map_err(|_| Refused::Interrupted)?;
+        let (candidate, accepted, prepared) = judged?;
 
         if let Some(news) = accepted.news {
             self.writer.submit(Command::AcceptCollateral(news)).await?;
@@ -133,6 +137,8 @@ fn shortened(text: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot build its input must fail")]
 
+    use std::task::{Context, Waker};
+
     use marblerun_coordinator_core::ledger::Ledger;
     use marblerun_coordinator_core::record::{Genesis, Record};
     use marblerun_pki::AltNames;
@@ -177,6 +183,40 @@ mod tests {
         }
         // The state comes before the certificate.
         assert_eq!(activate(None).await.unwrap_err().code(), Code::FailedPrecondition);
+    }
+
+    /// One blocking thread, which is busy until the returned sender is used.
+    fn busy_runtime() -> (tokio::runtime::Runtime, std::sync::mpsc::Sender<()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        let (free, wait) = std::sync::mpsc::channel();
+        runtime.spawn_blocking(move || wait.recv());
+        (runtime, free)
+    }
+
+    #[test]
+    fn a_caller_that_hangs_up_keeps_its_place_until_its_work_is_done() {
+        let directory = tempfile::tempdir().unwrap();
+        let activator = activator(directory.path(), 1);
+        let manifest = br#"{"Packages":{"p":{"SignerID":"00","ProductID":1,"SecurityVersion":1}},
+            "Marbles":{"m":{"Package":"p"}}}"#;
+        let identity = Arc::clone(&activator.view.load().snapshot.identity);
+        let prepared = marblerun_coordinator_core::set_manifest::prepare(&identity, manifest, now()).unwrap();
+        let (runtime, free) = busy_runtime();
+        runtime.block_on(async {
+            activator.writer.set_manifest(prepared.record, SealMode::default().into()).await.unwrap();
+            let request = ActivationReq { marble_type: "m".to_owned(), ..ActivationReq::default() };
+            let leaf = || Some(Arc::from(&b"leaf"[..]));
+            {
+                let mut call = std::pin::pin!(Arc::clone(&activator).activate(leaf(), request.clone()));
+                let mut context = Context::from_waker(Waker::noop());
+                assert!(call.as_mut().poll(&mut context).is_pending());
+            }
+            let status = Arc::clone(&activator).activate(leaf(), request).await.unwrap_err();
+            assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+            free.send(()).unwrap();
+            // It comes back with the end of the work.
+            let _place = activator.places.acquire().await.unwrap();
+        });
     }
 
     #[test]
