@@ -178,14 +178,15 @@ impl Writer {
                         Err(error) => drop(reply.send(Err(WriteError::Apply(Arc::new(error))))),
                     }
                 }
-                Ok(None) => drop(reply.send(Ok(()))),
+                // What makes it unnecessary may be a record of this very batch, which is not durable yet.
+                Ok(None) => answers.push(reply),
                 Err(error) => drop(reply.send(Err(error))),
             }
         }
-        if payloads.is_empty() {
-            return;
-        }
-        let result = self.flush(&payloads, |log, payloads| log.commit(payloads));
+        let result = match payloads.as_slice() {
+            [] => Ok(()),
+            payloads => self.flush(payloads, |log, payloads| log.commit(payloads)),
+        };
         for reply in answers {
             let _ = reply.send(result.clone());
         }

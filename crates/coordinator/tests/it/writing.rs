@@ -32,6 +32,10 @@ const WORKS: u8 = 0;
 const FULL: u8 = 1;
 /// The records were written, but the error came before the store knew.
 const UNKNOWN: u8 = 2;
+/// The next records are written once the test says what happens to those after them …
+const HOLD: u8 = 3;
+/// … which it may do when it sees that they are waiting.
+const HELD: u8 = 4;
 
 struct Faulty {
     inner: DirectoryStore,
@@ -69,6 +73,13 @@ impl RecordStore for Faulty {
         match self.mode.load(Ordering::Acquire) {
             WORKS => self.inner.append(frames, head),
             FULL => Err(StoreError::NothingWritten(Box::new(disk_full()))),
+            HOLD => {
+                self.mode.store(HELD, Ordering::Release);
+                while self.mode.load(Ordering::Acquire) == HELD {
+                    std::thread::yield_now();
+                }
+                self.inner.append(frames, head)
+            }
             _ => {
                 self.inner.append(frames, head)?;
                 Err(disk_full())
@@ -244,6 +255,30 @@ async fn check_failure(mode: u8, kept: bool) {
     let world = World::open(directory.path());
     let result = world.writer.submit(world.count_once()).await;
     assert_eq!(result.is_ok(), !kept, "{result:?}");
+}
+
+/// The second command finds its news in the state already, but the record with it is not stored yet, and never will be.
+#[tokio::test]
+async fn a_command_without_news_is_not_acknowledged_before_the_record_that_it_relies_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path());
+    let submit = |command| {
+        let writer = world.writer.clone();
+        tokio::spawn(async move { writer.submit(command).await })
+    };
+    world.mode.store(HOLD, Ordering::Release);
+    let before = submit(collateral(1));
+    while world.mode.load(Ordering::Acquire) != HELD {
+        tokio::task::yield_now().await;
+    }
+    let together = [submit(collateral(5)), submit(collateral(5))];
+    tokio::task::yield_now().await;
+    world.mode.store(FULL, Ordering::Release);
+    before.await.unwrap().unwrap();
+    for result in together {
+        let result = result.await.unwrap();
+        assert!(matches!(result, Err(WriteError::Storage(_))), "{result:?}");
+    }
 }
 
 #[tokio::test]
