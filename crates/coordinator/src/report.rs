@@ -18,7 +18,23 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
         }
         cause = error.source();
     }
-    cut(text, MAX_BYTES)
+    one_line(cut(text, MAX_BYTES))
+}
+
+/// `text` with control characters escaped: parts of it may come from outside, and a line break would let them forge
+/// lines of the log, or an escape sequence command the terminal that shows it.
+pub fn one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    text.chars().fold(String::with_capacity(text.len() + 16), |mut line, c| {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+        line
+    })
 }
 
 /// `text` without what lies behind `max` bytes; a cut is marked.
@@ -37,7 +53,7 @@ pub fn cut(mut text: String, max: usize) -> String {
 /// [`chain`], followed by a hint if there is one.
 pub fn with_hint(error: &(dyn Error + 'static), hint: Option<&str>) -> String {
     match hint {
-        Some(hint) => format!("{}; {hint}", chain(error)),
+        Some(hint) => one_line(format!("{}; {hint}", chain(error))),
         None => chain(error),
     }
 }
@@ -59,6 +75,14 @@ mod tests {
         let error = Outer(Inner("expected 1, got 2".to_owned()));
         assert_eq!(with_hint(&error, Some("try 1")), "outer: expected 1, got 2; try 1");
         assert_eq!(chain(&error), "outer: expected 1, got 2");
+    }
+
+    #[test]
+    fn texts_from_outside_cannot_begin_a_line_or_command_a_terminal() {
+        let error = Inner("Secrets.a\nINFO Marble activated\r\u{1b}[2J\u{9b}é".to_owned());
+        let expected = "Secrets.a\\nINFO Marble activated\\r\\u{1b}[2J\\u{9b}é";
+        assert_eq!(chain(&error), expected);
+        assert_eq!(with_hint(&error, Some("a\nb")), format!("{expected}; a\\nb"));
     }
 
     #[test]
