@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use crate::clock::now;
 use crate::quoter::Quoter;
+use crate::report;
 use crate::view::SharedView;
 use crate::writer::{WriteError, WriterHandle};
 
@@ -82,13 +83,13 @@ pub struct ManifestSetter {
     view: SharedView,
     writer: WriterHandle,
     quoter: Arc<Quoter>,
-    places: Semaphore,
+    places: Arc<Semaphore>,
 }
 
 impl ManifestSetter {
     /// A setter for the state behind `view`.
     pub fn new(view: SharedView, writer: WriterHandle, quoter: Arc<Quoter>) -> Self {
-        Self { view, writer, quoter, places: Semaphore::new(MAX_IN_FLIGHT) }
+        Self { view, writer, quoter, places: Arc::new(Semaphore::new(MAX_IN_FLIGHT)) }
     }
 
     /// Checks and sets `raw`; returns when it is durable, with each recovery party's encrypted share.
@@ -97,16 +98,17 @@ impl ManifestSetter {
     ///
     /// See [`SetError`]; nothing was changed.
     pub async fn set(&self, raw: Vec<u8>) -> Result<BTreeMap<String, Vec<u8>>, SetError> {
-        let _place = self.places.acquire().await.map_err(|_| SetError::Interrupted)?;
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| SetError::Interrupted)?;
         let view = self.view.load();
         if view.snapshot.deployment().is_some() {
             return Err(WriteError::Refused(Arc::new(Refusal::ManifestAlreadySet)).into());
         }
-        let work = move || prepare(&view.snapshot.identity, &raw, now());
-        let prepared = tokio::task::spawn_blocking(work).await.map_err(|_| SetError::Interrupted)??;
-        let PreparedManifest { record, seal_mode, recovery, warnings } = prepared;
+        // The place goes with the work: a caller that hangs up does not stop it, and must not make room for more.
+        let work = move || (prepare(&view.snapshot.identity, &raw, now()), place);
+        let (prepared, place) = tokio::task::spawn_blocking(work).await.map_err(|_| SetError::Interrupted)?;
+        let PreparedManifest { record, seal_mode, recovery, warnings } = prepared?;
         for warning in &warnings {
-            warn!("manifest: {warning}");
+            warn!("manifest: {}", report::one_line(warning.to_string()));
         }
         let fingerprint = marblerun_manifest::fingerprint(&record.raw);
         let mode = sealed(seal_mode);
@@ -114,12 +116,17 @@ impl ManifestSetter {
         if recipient.is_some() && mode == SealMode::Disabled {
             warn!("manifest: with SealMode Disabled nothing is stored, so the recovery secrets will open nothing");
         }
-        // Once this returns, the state opens with the shares that the answer gives out.
-        self.writer.set_manifest(record, CommitOptions { mode, recovery: recipient }).await?;
-        info!(fingerprint, seal_mode = seal_mode.as_str(), "manifest set");
-
-        let quoter = Arc::clone(&self.quoter);
-        tokio::task::spawn_blocking(move || quoter.renew_or_warn()).await.map_err(|_| SetError::Interrupted)?;
+        let (writer, quoter) = (self.writer.clone(), Arc::clone(&self.quoter));
+        // A task of its own: a client that goes away now must not leave the manifest without the quote that names it.
+        let commit = tokio::spawn(async move {
+            // Once this returns, the state opens with the shares that the answer gives out.
+            writer.set_manifest(record, CommitOptions { mode, recovery: recipient }).await?;
+            info!(fingerprint, seal_mode = seal_mode.as_str(), "manifest set");
+            let renewed = tokio::task::spawn_blocking(move || quoter.renew_or_warn()).await;
+            drop(place);
+            renewed.map_err(|_| SetError::Interrupted)
+        });
+        commit.await.map_err(|_| SetError::Interrupted)??;
         Ok(encrypted.unwrap_or_default())
     }
 }
@@ -144,5 +151,104 @@ fn sealed(mode: marblerun_manifest::SealMode) -> SealMode {
         marblerun_manifest::SealMode::ProductKey => SealMode::Sealed(SealPolicy::ProductKey),
         marblerun_manifest::SealMode::UniqueKey => SealMode::Sealed(SealPolicy::UniqueKey),
         marblerun_manifest::SealMode::Disabled => SealMode::Disabled,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot build its input must fail")]
+
+    use std::path::Path;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use marblerun_coordinator_core::ledger::Ledger;
+    use marblerun_coordinator_core::record::{Genesis, Record};
+    use marblerun_pki::AltNames;
+    use marblerun_storage::{Opened, open_directory};
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::*;
+    use crate::seal_keys::TeeSealKeys;
+    use crate::trust::Trust;
+    use crate::writer::{self, Backing};
+
+    const MANIFEST: &[u8] = br#"{"Packages":{"p":{"SignerID":"00","ProductID":1,"SecurityVersion":1}},
+        "Marbles":{"m":{"Package":"p"}}}"#;
+
+    fn setter(directory: &Path) -> Arc<ManifestSetter> {
+        let trust = Arc::new(Trust::Simulation);
+        let tee = Arc::new(marblerun_tee::detect(Some("1")).unwrap());
+        let keys = Arc::new(TeeSealKeys(Arc::clone(&tee)));
+        let Opened::New(new) = open_directory(directory, keys, trust.context()).unwrap() else {
+            panic!("expected an empty directory")
+        };
+        let genesis = Genesis::create(&AltNames::from_list("localhost"), now()).unwrap();
+        let ledger = Ledger::new(&genesis).unwrap();
+        let log = new.create(SealMode::default(), &[Record::Genesis(genesis).encode().expose()]).unwrap();
+        let backing = Backing::Log(log);
+        let view = SharedView::new(writer::view(&ledger, &backing));
+        let writer = writer::start(ledger, backing, view.clone()).unwrap();
+        let quoter = Arc::new(Quoter::new(tee, trust, view.clone()).unwrap());
+        Arc::new(ManifestSetter::new(view, writer, quoter))
+    }
+
+    /// One thread for blocking work: what is given to it runs in order.
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().enable_time().max_blocking_threads(1).build().unwrap()
+    }
+
+    /// Keeps the thread for blocking work busy until the sender is used.
+    fn occupy() -> mpsc::Sender<()> {
+        let (free, held) = mpsc::channel();
+        tokio::task::spawn_blocking(move || held.recv());
+        free
+    }
+
+    #[test]
+    fn a_client_that_goes_away_keeps_its_place_until_its_manifest_is_checked() {
+        let directory = tempfile::tempdir().unwrap();
+        let setter = setter(directory.path());
+        runtime().block_on(async {
+            let free = occupy();
+            let task = tokio::spawn({
+                let setter = Arc::clone(&setter);
+                async move { setter.set(MANIFEST.to_vec()).await }
+            });
+            tokio::task::yield_now().await;
+            task.abort();
+            assert!(task.await.unwrap_err().is_cancelled());
+            assert_eq!(setter.places.available_permits(), 0);
+            free.send(()).unwrap();
+            drop(setter.places.acquire().await.unwrap());
+            assert!(setter.view.load().snapshot.deployment().is_none(), "nobody would have the recovery secrets");
+        });
+    }
+
+    #[test]
+    fn a_client_that_goes_away_does_not_leave_a_manifest_without_its_quote() {
+        let directory = tempfile::tempdir().unwrap();
+        let setter = setter(directory.path());
+        runtime().block_on(async {
+            let task = tokio::spawn({
+                let setter = Arc::clone(&setter);
+                async move { setter.set(MANIFEST.to_vec()).await }
+            });
+            tokio::task::yield_now().await;
+            // The check is at work; the quote waits behind this until the client is gone.
+            let free = occupy();
+            while setter.view.load().snapshot.deployment().is_none() {
+                tokio::task::yield_now().await;
+            }
+            task.abort();
+            free.send(()).unwrap();
+            let fingerprint = marblerun_manifest::fingerprint(MANIFEST);
+            let renewed = async {
+                while !setter.quoter.answer(&[]).unwrap().statement.as_ref().unwrap().contains(&fingerprint) {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(10), renewed).await.unwrap();
+        });
     }
 }
