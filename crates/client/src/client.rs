@@ -125,7 +125,7 @@ pub(crate) fn data_of<T: Decode + Default>(
     answer: &Answer,
 ) -> Result<T, ClientError> {
     let url = format!("https://{address}{path}");
-    let message = answer.envelope.message.clone();
+    let message = printable(&answer.envelope.message);
     match answer.status.as_u16() {
         200 => answer.envelope.data().map_err(|source| ClientError::AnswerData { url, source }),
         401 => Err(ClientError::Unauthorized { url, message }),
@@ -133,8 +133,39 @@ pub(crate) fn data_of<T: Decode + Default>(
             method: method.to_owned(),
             url,
             status,
-            jsend_status: answer.envelope.status.clone(),
+            jsend_status: printable(&answer.envelope.status),
             message,
         }),
+    }
+}
+
+/// Longest part of a server's message that is shown, in characters.
+const MAX_MESSAGE_CHARS: usize = 4096;
+
+/// A server's words for a terminal or log: bounded, and without control characters, which would command them. Before it
+/// is attested anybody may be the server.
+fn printable(message: &str) -> String {
+    let mut text = String::with_capacity(message.len().min(MAX_MESSAGE_CHARS));
+    for c in message.chars().take(MAX_MESSAGE_CHARS) {
+        if c.is_control() {
+            text.extend(c.escape_default());
+        } else {
+            text.push(c);
+        }
+    }
+    if message.chars().nth(MAX_MESSAGE_CHARS).is_some() {
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_words_cannot_command_the_terminal() {
+        assert_eq!(printable("no\nmanifest\u{1b}[2J\u{9b}é"), "no\\nmanifest\\u{1b}[2J\\u{9b}é");
+        assert_eq!(printable(&"é".repeat(5000)).chars().count(), MAX_MESSAGE_CHARS + 1);
     }
 }
