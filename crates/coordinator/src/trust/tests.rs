@@ -258,6 +258,15 @@ fn a_clock_behind_the_newest_collateral_does_not_bring_old_collateral_back() {
 }
 
 #[test]
+fn a_clock_that_lags_behind_current_collateral_keeps_no_marble_out() {
+    let mut case = Case::new();
+    case.issued = NOW + 5 * DAY;
+    case.floor = floor(1, 1, NOW + 5 * DAY);
+    case.system = NOW + DAY;
+    case.judge(&case.quote()).unwrap();
+}
+
+#[test]
 fn a_clock_before_the_build_is_not_believed() {
     let none = CollateralFloor::default();
     assert_eq!(effective_now(&none, at(0)), at(BUILD_TIME));
