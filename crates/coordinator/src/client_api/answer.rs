@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Method, StatusCode};
+use hyper::body::Bytes;
 use marblerun_api::rest::{EnvelopeKind, error, fail};
 
 /// The version of the client API that a request speaks.
@@ -74,12 +75,12 @@ impl Failure {
 }
 
 /// A successful answer with a finished envelope.
-pub(super) fn success(body: String) -> Response {
+pub(super) fn success(body: Bytes) -> Response {
     respond(StatusCode::OK, EnvelopeKind::Success, body)
 }
 
-fn respond(status: StatusCode, kind: EnvelopeKind, body: String) -> Response {
-    let mut response = Response::new(Body::from(body));
+fn respond(status: StatusCode, kind: EnvelopeKind, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind.content_type()));
     if let Some(options) = kind.content_type_options() {

@@ -1,6 +1,7 @@
 //! The client API: HTTPS, versions 1 and 2.
 
 mod answer;
+mod encoded;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,15 +11,18 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Bytes;
 use marblerun_api::rest::{
-    CoordinatorState, MAX_REQUEST_BODY_BYTES, ManifestAnswer, SetManifestAnswer, SetManifestRequest, StatusAnswer,
-    UpdateLogAnswer, decode_nonce, decode_request, v1, v2,
+    CoordinatorState, MAX_REQUEST_BODY_BYTES, ManifestAnswer, QuoteAnswer, SetManifestAnswer, SetManifestRequest,
+    StatusAnswer, UpdateLogAnswer, decode_nonce, decode_request, v1, v2,
 };
+use marblerun_coordinator_core::deployment::Deployment;
 use marblerun_coordinator_core::snapshot::Status;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use self::answer::{Failure, Version, success};
+use self::encoded::Encoded;
 use crate::body_budget::BodyAccount;
 use crate::manifest_setter::ManifestSetter;
 use crate::quoter::Quoter;
@@ -49,11 +53,16 @@ pub struct ClientApi {
 struct Shared {
     api: ClientApi,
     quotes: Arc<Semaphore>,
+    /// The long answers that everyone gets, by version.
+    manifest_answers: [Encoded<Deployment>; 2],
+    quote_answers: [Encoded<QuoteAnswer>; 2],
 }
 
 /// Everything that the client listener answers.
 pub fn router(api: ClientApi) -> Router {
-    let shared = Shared { api, quotes: Arc::new(Semaphore::new(MAX_QUOTES_IN_FLIGHT)) };
+    let quotes = Arc::new(Semaphore::new(MAX_QUOTES_IN_FLIGHT));
+    let (manifest_answers, quote_answers) = Default::default();
+    let shared = Shared { api, quotes, manifest_answers, quote_answers };
     Router::new().fallback(dispatch).with_state(Arc::new(shared))
 }
 
@@ -63,16 +72,16 @@ async fn dispatch(State(shared): State<Arc<Shared>>, request: Request) -> Respon
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let query = request.uri().query().map(str::to_owned);
     let (version, result) = match (method.as_str(), path.as_str()) {
-        ("GET", v1::STATUS) => (V1, Ok(shared.status(V1))),
-        ("GET", v2::STATUS) => (V2, Ok(shared.status(V2))),
+        ("GET", v1::STATUS) => (V1, Ok(shared.status(V1).into())),
+        ("GET", v2::STATUS) => (V2, Ok(shared.status(V2).into())),
         ("GET", v1::MANIFEST) => (V1, shared.manifest(V1)),
         ("GET", v2::MANIFEST) => (V2, shared.manifest(V2)),
-        ("POST", v1::MANIFEST) => (V1, shared.set_manifest(V1, request).await),
-        ("POST", v2::MANIFEST) => (V2, shared.set_manifest(V2, request).await),
+        ("POST", v1::MANIFEST) => (V1, shared.set_manifest(V1, request).await.map(Bytes::from)),
+        ("POST", v2::MANIFEST) => (V2, shared.set_manifest(V2, request).await.map(Bytes::from)),
         ("GET", v1::QUOTE) => (V1, shared.quote(V1, None).await),
         ("GET", v2::QUOTE) => (V2, shared.quote(V2, query.as_deref()).await),
-        ("GET", v1::UPDATE) => (V1, shared.update_log(V1)),
-        ("GET", v2::UPDATE) => (V2, shared.update_log(V2)),
+        ("GET", v1::UPDATE) => (V1, shared.update_log(V1).map(Bytes::from)),
+        ("GET", v2::UPDATE) => (V2, shared.update_log(V2).map(Bytes::from)),
         ("POST", v1::RECOVER) => (V1, Err(Failure::Gone)),
         _ => (V2, Err(Failure::NotAllowed)),
     };
@@ -96,18 +105,25 @@ impl Shared {
         }
     }
 
-    fn manifest(&self, version: Version) -> Result<String, Failure> {
+    fn manifest(&self, version: Version) -> Result<Bytes, Failure> {
         let view = self.api.view.load();
-        let answer = view.snapshot.deployment().map(|deployment| ManifestAnswer {
-            signature: Some(deployment.manifest_signature.clone()),
-            fingerprint: deployment.fingerprint.clone(),
-            manifest: Some(deployment.raw_manifest.clone()),
-        });
-        match (version, answer) {
-            (Version::V1, answer) => Ok(answer.unwrap_or_default().to_v1()),
-            (Version::V2, Some(answer)) => Ok(answer.to_v2()),
-            (Version::V2, None) => Err(Failure::Read("expected a Coordinator with a manifest, got one without".into())),
-        }
+        let Some(deployment) = view.snapshot.deployment() else {
+            return match version {
+                Version::V1 => Ok(ManifestAnswer::default().to_v1().into()),
+                Version::V2 => Err(Failure::Read("expected a Coordinator with a manifest, got one without".into())),
+            };
+        };
+        Ok(self.manifest_answers[version as usize].of(deployment, |deployment| {
+            let answer = ManifestAnswer {
+                signature: Some(deployment.manifest_signature.clone()),
+                fingerprint: deployment.fingerprint.clone(),
+                manifest: Some(deployment.raw_manifest.clone()),
+            };
+            match version {
+                Version::V1 => answer.to_v1(),
+                Version::V2 => answer.to_v2(),
+            }
+        }))
     }
 
     async fn set_manifest(&self, version: Version, request: Request) -> Result<String, Failure> {
@@ -142,12 +158,13 @@ impl Shared {
         }
     }
 
-    async fn quote(&self, version: Version, query: Option<&str>) -> Result<String, Failure> {
+    async fn quote(&self, version: Version, query: Option<&str>) -> Result<Bytes, Failure> {
         let nonce = match version {
             Version::V1 => None,
             Version::V2 => decode_nonce(query).map_err(|error| Failure::BadRequest(error.to_string()))?,
         };
         let quoter = Arc::clone(&self.api.quoter);
+        let is_kept = nonce.is_none();
         let answer = match nonce {
             None => quoter.answer(&[]),
             Some(nonce) => {
@@ -161,10 +178,12 @@ impl Shared {
             }
         };
         let answer = answer.map_err(|error| Failure::Read(report::with_hint(&error, error.hint())))?;
-        Ok(match version {
+        let encode = |answer: &QuoteAnswer| match version {
             Version::V1 => answer.to_v1(),
             Version::V2 => answer.to_v2(),
-        })
+        };
+        // A quote over a nonce is for the one who asked.
+        Ok(if is_kept { self.quote_answers[version as usize].of(&answer, encode) } else { encode(&answer).into() })
     }
 
     fn update_log(&self, version: Version) -> Result<String, Failure> {
