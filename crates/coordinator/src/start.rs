@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use marblerun_coordinator_core::generate::MAX_SECRETS_BYTES;
 use marblerun_coordinator_core::ledger::Ledger;
 use marblerun_coordinator_core::record::{Genesis, Record};
+use marblerun_linux::regular_file::read_bounded;
 use marblerun_pki::AltNames;
 use marblerun_sealing::SealMode;
 use marblerun_storage::{Existing, NewDeployment, OpenReport, Opened, Recovery, open_directory};
@@ -200,11 +201,8 @@ fn report_repairs(report: &OpenReport) {
 
 async fn set_startup_manifest(path: &Path, setter: &ManifestSetter, view: &SharedView) -> Result<()> {
     let place = || format!("EDG_STARTUP_MANIFEST {}", path.display());
-    let length = std::fs::metadata(path).with_context(place)?.len();
-    if length > marblerun_manifest::MAX_MANIFEST_BYTES as u64 {
-        bail!("{}: expected at most {} bytes, got {length}", place(), marblerun_manifest::MAX_MANIFEST_BYTES);
-    }
-    let raw = std::fs::read(path).with_context(place)?;
+    let raw = read_bounded(path, marblerun_manifest::MAX_MANIFEST_BYTES).with_context(place)?;
+    let Some(raw) = raw else { bail!("{}: expected a file, got nothing of this name", place()) };
     if let Some(deployment) = view.load().snapshot.deployment() {
         if deployment.raw_manifest == raw {
             info!("the start-up manifest is already set");

@@ -90,8 +90,13 @@ async fn a_start_up_manifest_that_is_refused_missing_or_too_long_ends_the_start(
     };
     check(Some(b"{}"), "Packages").await;
     check(Some(b"{"), "decoded").await;
-    check(Some(&vec![b' '; 16 * 1024 * 1024 + 1]), "16777216 bytes, got 16777217").await;
+    check(Some(&vec![b' '; 16 * 1024 * 1024 + 1]), "16777216 bytes, got more").await;
     check(None, "nothing").await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = config(directory.path());
+    config.startup_manifest = Some("/dev/zero".into());
+    let text = failure(config).await;
+    assert!(text.contains("EDG_STARTUP_MANIFEST") && text.contains("expected a regular file"), "{text}");
 }
 
 #[tokio::test]
