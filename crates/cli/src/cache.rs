@@ -16,7 +16,7 @@ use crate::files;
 const WHAT: &str = "certificate cache";
 const MAX_CACHE_BYTES: usize = 1024 * 1024;
 
-/// The line in front of certificates that nobody verified; PEM readers skip it.
+/// The line in front of certificates that nobody verified; other PEM readers skip it.
 const NOT_VERIFIED: &str = "These certificates were not verified (--insecure).\n";
 
 /// Where the cache is.
@@ -34,9 +34,10 @@ fn default_path(config: Option<OsString>, home: Option<OsString>) -> Result<Path
     Ok(directory.join("marblerun").join("coordinator-cert.pem"))
 }
 
-/// The cached certificates; `None` if there is no cache.
+/// The cached certificates; `None` if there is no cache. Those that nobody verified are refused.
 pub(crate) fn read(path: &Path, now: UnixTime) -> Result<Option<CertificateChain>, Cause> {
     match files::read(WHAT, path, MAX_CACHE_BYTES) {
+        Ok(text) if text.starts_with(NOT_VERIFIED.as_bytes()) => Err(Cause::UnverifiedCache { path: path.to_owned() }),
         Ok(text) => CertificateChain::parse_and_verify(&text, now)
             .map(Some)
             .map_err(|source| Cause::Cache { path: path.to_owned(), source }),

@@ -66,6 +66,8 @@ pub(crate) enum Cause {
         #[source]
         source: ChainError,
     },
+    #[error("the certificates in {} were not verified when they were written (--insecure)", path.display())]
+    UnverifiedCache { path: PathBuf },
     #[error("no certificate cache {}, and no expected measurements to verify the Coordinator with", path.display())]
     NoCache { path: PathBuf },
     #[error("the user's configuration directory cannot be told: neither XDG_CONFIG_HOME nor HOME is an absolute path")]
@@ -141,6 +143,9 @@ impl Failure {
             Cause::Bundle(error) => error.hint(),
             Cause::Cache { source: ChainError::Expired { .. }, .. } => Some("check this machine's clock"),
             Cause::Cache { .. } => Some("remove the file and run `marblerun manifest verify`, which writes it anew"),
+            Cause::UnverifiedCache { .. } => {
+                Some("run `marblerun manifest verify`, which writes verified ones, or give --insecure")
+            }
             Cause::NoCache { .. } => Some("run `marblerun manifest verify`, or give --era-config"),
             Cause::NoConfigDirectory => Some("give the certificate cache with --coordinator-cert"),
             Cause::OtherRoot { .. } => Some(

@@ -186,6 +186,11 @@ fn without_verification_every_run_warns_and_no_default_cache_is_written() {
     run(&place, &fake, "manifest verify m.json ADDRESS -i --coordinator-cert own.pem")
         .printed(&format!("{warning}OK\n"));
     assert!(place.read("own.pem").starts_with("These certificates were not verified (--insecure).\n"));
+    // And whoever does not ask for that again does not get it.
+    run(&place, &fake, "status ADDRESS --coordinator-cert own.pem").failed(
+        "Error: the certificates in own.pem were not verified when they were written (--insecure)\n\
+         Hint: run `marblerun manifest verify`, which writes verified ones, or give --insecure",
+    );
 }
 
 #[test]
