@@ -7,7 +7,7 @@ use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use marblerun_api::rpc::Parameters;
 
@@ -15,6 +15,10 @@ use marblerun_api::rpc::Parameters;
 const DEFAULT_PROGRAM: &str = "./marble";
 /// Where the Coordinator delivers a transparent TLS policy.
 const TTLS_CONFIG: &str = "MARBLE_TTLS_CONFIG";
+
+/// Where the image says which Coordinator it believes and what that one may set. A file that is delivered to it would
+/// be believed at the next start, where what is written survives.
+const POLICY_DIRECTORY: &str = "/etc/marblerun";
 
 /// Why parameters were not applied.
 #[non_exhaustive]
@@ -47,6 +51,14 @@ pub enum ParameterError {
         /// The path.
         path: String,
     },
+    /// A file would change what the image says about its Coordinator.
+    #[error("expected files outside of {}, which belongs to the image, the Coordinator sent {path:?}", directory.display())]
+    Policy {
+        /// Where no files may be delivered to.
+        directory: PathBuf,
+        /// The path.
+        path: String,
+    },
     /// A directory was not made.
     #[error("cannot create directory {}", path.display())]
     Directory {
@@ -72,6 +84,7 @@ impl ParameterError {
             Self::Ttls => {
                 Some("remove the TLS tags from the Marble in the manifest; LibOS runtimes do not support them")
             }
+            Self::Policy { .. } => Some("choose another place for this entry of the Marble's Files in the manifest"),
             Self::Directory { .. } | Self::File { .. } => {
                 Some("the Marble's Files of the manifest must lie where the image is writable")
             }
@@ -114,8 +127,37 @@ pub fn check(parameters: &Parameters) -> Result<(), ParameterError> {
     }
     match parameters.files.keys().find(|path| path.is_empty() || path.contains('\0') || path.ends_with('/')) {
         Some(path) => Err(ParameterError::Path { path: path.clone() }),
+        None => check_places(parameters, Path::new(POLICY_DIRECTORY)),
+    }
+}
+
+/// No file may lead into `policy`, by whatever name.
+fn check_places(parameters: &Parameters, policy: &Path) -> Result<(), ParameterError> {
+    let directory = destination(policy);
+    match parameters.files.keys().find(|path| destination(Path::new(path)).starts_with(&directory)) {
+        Some(path) => Err(ParameterError::Policy { directory: policy.to_owned(), path: path.clone() }),
         None => Ok(()),
     }
+}
+
+/// Where writing to `path` ends: links are followed as far as it exists, the rest is taken as it stands.
+fn destination(path: &Path) -> PathBuf {
+    // Without a working directory a relative path can be neither resolved nor written.
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let components: Vec<Component<'_>> = absolute.components().collect();
+    let existing =
+        |count: usize| components[..count].iter().collect::<PathBuf>().canonicalize().ok().map(|path| (path, count));
+    let (mut place, count) = (1..=components.len()).rev().find_map(existing).unwrap_or_default();
+    for component in &components[count..] {
+        match component {
+            Component::ParentDir => {
+                place.pop();
+            }
+            Component::CurDir => {}
+            other => place.push(other),
+        }
+    }
+    place
 }
 
 /// Writes the files: directories with mode 0700 where they are missing, files with mode 0600.
@@ -281,6 +323,41 @@ mod tests {
             let error = check(&files(&[(Path::new(path), b"")])).unwrap_err();
             assert!(matches!(error, ParameterError::Path { .. }), "{path:?}");
         }
+    }
+
+    #[test]
+    fn files_below_the_images_policy_are_refused_by_every_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let policy = dir.path().join("etc/marblerun");
+        std::fs::create_dir_all(dir.path().join("other")).unwrap();
+        let names = |beside: &[&str], inside: &[&str]| {
+            for name in inside {
+                let path = dir.path().join(name);
+                let error = check_places(&files(&[(&path, b"{}")]), &policy).unwrap_err();
+                assert!(matches!(error, ParameterError::Policy { .. }), "{name}");
+                assert!(error.to_string().contains(policy.to_str().unwrap()), "{error}");
+            }
+            for name in beside {
+                check_places(&files(&[(&dir.path().join(name), b"")]), &policy).unwrap();
+            }
+        };
+        let inside = ["etc/marblerun/premain.json", "etc/./marblerun//a/b", "etc/x/../marblerun/coordinator.json"];
+        let beside = ["etc/marblerun2", "etc/app", "other/etc/marblerun/a", "etc/marblerun/../app"];
+        // Both where the directory is missing and where it is there.
+        names(&beside, &inside);
+        std::fs::create_dir_all(&policy).unwrap();
+        names(&beside, &inside);
+        std::os::unix::fs::symlink(&policy, dir.path().join("link")).unwrap();
+        names(&beside, &["link/premain.json", "other/../link/new/file"]);
+    }
+
+    #[test]
+    fn the_images_policy_is_where_it_is_read() {
+        for path in ["/etc/marblerun/premain.json", "/etc/marblerun/coordinator.json", "/etc/../etc/marblerun/new"] {
+            assert!(matches!(check(&files(&[(Path::new(path), b"")])), Err(ParameterError::Policy { .. })), "{path}");
+        }
+        assert!(Path::new(crate::pin::PIN_PATH).starts_with(POLICY_DIRECTORY));
+        assert!(Path::new(crate::restrictions::RESTRICTIONS_PATH).starts_with(POLICY_DIRECTORY));
     }
 
     #[test]
