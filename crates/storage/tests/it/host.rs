@@ -129,3 +129,38 @@ fn replacing_and_disabling_work_on_a_real_directory() {
     let names: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["replaced-1"]);
 }
+
+#[test]
+fn a_pipe_or_directory_in_place_of_a_file_is_refused_at_once() {
+    for name in ["sealed_key", "sealed_data", "sealed_recovery"] {
+        for is_pipe in [true, false] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join(name);
+            if is_pipe {
+                assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+            } else {
+                std::fs::create_dir(&path).unwrap();
+            }
+            let (sender, answer) = std::sync::mpsc::channel();
+            let seal_dir = directory.path().to_owned();
+            // On a thread of its own, so that one that blocks fails the test.
+            std::thread::spawn(move || {
+                let error = open_directory(&seal_dir, keys(), trust()).unwrap_err();
+                sender.send(chain(&error)).unwrap();
+            });
+            let text = answer.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+            assert!(text.contains(name) && text.contains("expected a regular file"), "{text}");
+        }
+    }
+}
+
+/// The error and its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
