@@ -1,5 +1,6 @@
 //! What goes to stdout and stderr.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde_json::Value;
@@ -31,19 +32,19 @@ impl Output {
     /// A line of progress, or a warning, that MarbleRun v1.9.1 prints on stdout as well; on stderr beside JSON.
     pub(crate) fn note(&mut self, line: &str) -> io::Result<()> {
         match self.format {
-            Format::Text => writeln!(io::stdout(), "{line}"),
-            Format::Json => writeln!(io::stderr(), "{line}"),
+            Format::Text => writeln!(io::stdout(), "{}", printable(line)),
+            Format::Json => writeln!(io::stderr(), "{}", printable(line)),
         }
     }
 
     /// A warning where stdout holds the result and nothing else.
     pub(crate) fn warn(&mut self, line: &str) -> io::Result<()> {
-        writeln!(io::stderr(), "Warning: {line}")
+        writeln!(io::stderr(), "Warning: {}", printable(line))
     }
 
     /// A line of the result, for people.
     pub(crate) fn line(&mut self, line: &str) -> io::Result<()> {
-        writeln!(io::stdout(), "{line}")
+        writeln!(io::stdout(), "{}", printable(line))
     }
 
     /// Bytes of the result as they are, followed by a line end.
@@ -60,14 +61,25 @@ impl Output {
     }
 }
 
+/// `text` with control characters escaped, line ends and tabs aside: parts of it come from servers and files, which must
+/// not command the terminal.
+fn printable(text: &str) -> Cow<'_, str> {
+    let is_command = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if !text.contains(is_command) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = text.chars().map(|c| if is_command(c) { c.escape_default().collect() } else { String::from(c) });
+    Cow::Owned(escaped.collect())
+}
+
 /// One error: a line that begins with `Error:`, then what to do. Colour only on a terminal and if nobody forbids it.
 pub(crate) fn print_error(message: &str, hint: Option<&str>, is_terminal: bool) {
     let has_colour = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let (red, off) = if has_colour { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     let one_line = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
-    let mut text = format!("{red}Error:{off} {one_line}\n");
+    let mut text = format!("{red}Error:{off} {}\n", printable(&one_line));
     if let Some(hint) = hint.filter(|hint| !hint.is_empty()) {
-        text.push_str(&format!("Hint: {hint}\n"));
+        text.push_str(&format!("Hint: {}\n", printable(hint)));
     }
     // Nothing is left to tell it to.
     let _ = io::stderr().write_all(text.as_bytes());
@@ -76,4 +88,15 @@ pub(crate) fn print_error(message: &str, hint: Option<&str>, is_terminal: bool) 
 /// Help goes to stdout.
 pub(crate) fn print_help(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_outside_cannot_command_the_terminal() {
+        assert_eq!(printable("1: ready\té\n"), "1: ready\té\n");
+        assert_eq!(printable("1: \u{1b}[2Jready\r\u{9b}1A"), "1: \\u{1b}[2Jready\\r\\u{9b}1A");
+    }
 }
