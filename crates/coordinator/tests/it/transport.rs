@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use marblerun_coordinator::listener::Limits;
+use marblerun_coordinator::listener::{Limits, Listener, Protocols};
+use marblerun_coordinator::tls::{ClientCertificate, Presented, server_config};
 use marblerun_pki::KeyKind;
 use rustls::ProtocolVersion;
 use rustls::crypto::aws_lc_rs::kx_group;
 use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::running::{Identity, Running, client_config, client_config_with, connect, provider, request_for};
@@ -293,4 +296,45 @@ async fn a_request_head_that_is_too_long_is_refused_in_http_2_too() {
     };
     assert_eq!(ask(1000).await.unwrap(), 200);
     assert!(!ask(12_000).await.is_ok_and(|status| status == 200));
+}
+
+#[tokio::test]
+async fn a_body_counts_until_its_request_is_answered() {
+    let (entered, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (inside, go_on) = (Arc::clone(&entered), Arc::clone(&release));
+    // Reads the body, then works on it as long as the test wants.
+    let handler = move |body: axum::body::Bytes| async move {
+        inside.notify_one();
+        go_on.notified().await;
+        body.len().to_string()
+    };
+    let router = axum::Router::new().fallback(handler);
+    let Identity::Shown(certificate, key) = Identity::new() else { unreachable!() };
+    let presented = Arc::new(Presented::default());
+    presented.show(&certificate, &key).unwrap();
+    let tls = server_config(presented, ClientCertificate::Optional, Protocols::Http.alpn()).unwrap();
+    let limits = Limits { max_body_bytes_in_flight: 64 * 1024, ..Limits::default() };
+    let address = ([127, 0, 0, 1], 0).into();
+    let listener = Listener::bind(address, tls, Protocols::Http, limits, router).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(listener.serve());
+
+    let post = async || {
+        let mut stream = connect(address, client_config(&Identity::None, &[b"http/1.1"])).await.unwrap();
+        let head = "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 40000\r\n\r\n";
+        stream.write_all(format!("{head}{}", " ".repeat(40_000)).as_bytes()).await.unwrap();
+        until_closed(stream).await
+    };
+    let first = async {
+        let said = post().await;
+        assert!(said.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&said));
+    };
+    let second = async {
+        entered.notified().await;
+        let said = post().await;
+        assert!(said.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&said));
+        release.notify_one();
+    };
+    timeout(PATIENCE, async { tokio::join!(first, second) }).await.unwrap();
+    serving.abort();
 }
