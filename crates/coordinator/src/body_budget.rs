@@ -56,7 +56,7 @@ impl BodyAccount {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).is_exceeded
     }
 
-    fn take(&self, bytes: usize) -> Result<(), OverBudget> {
+    pub(crate) fn take(&self, bytes: usize) -> Result<(), OverBudget> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let total = taken.bytes.saturating_add(bytes);
         let more = total.div_ceil(UNIT) - taken.bytes.div_ceil(UNIT);

@@ -12,6 +12,7 @@ use tonic::Status;
 use tracing::{info, info_span, warn};
 
 use super::status::Refused;
+use crate::body_budget::BodyAccount;
 use crate::clock::now;
 use crate::report;
 use crate::trust::{Accepted, Trust};
@@ -37,7 +38,7 @@ impl Activator {
         Self { trust, view, writer, places: Arc::new(Semaphore::new(MAX_IN_FLIGHT)) }
     }
 
-    /// Answers one request; `leaf` is the certificate of the TLS connection.
+    /// Answers one request; `leaf` is the certificate of the TLS connection, and `account` what the request takes.
     ///
     /// # Errors
     ///
@@ -46,10 +47,11 @@ impl Activator {
         self: Arc<Self>,
         leaf: Option<Arc<[u8]>>,
         request: ActivationReq,
+        account: Option<BodyAccount>,
     ) -> Result<Parameters, Status> {
         let marble_type = shortened(&request.marble_type);
         let uuid = shortened(&request.uuid);
-        match self.answer(leaf, request).await {
+        match self.answer(leaf, request, account).await {
             Ok(prepared) => {
                 info!(marble.type = marble_type, marble.uuid = %prepared.uuid, "Marble activated");
                 Ok(message(prepared.parameters))
@@ -63,7 +65,12 @@ impl Activator {
         }
     }
 
-    async fn answer(self: &Arc<Self>, leaf: Option<Arc<[u8]>>, request: ActivationReq) -> Result<Prepared, Refused> {
+    async fn answer(
+        self: &Arc<Self>,
+        leaf: Option<Arc<[u8]>>,
+        request: ActivationReq,
+        account: Option<BodyAccount>,
+    ) -> Result<Prepared, Refused> {
         let view = self.view.load();
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Refused::Busy)?;
         let candidate = {
@@ -81,6 +88,8 @@ impl Activator {
         // The place goes with the work: a caller that hangs up does not stop it, and must not make room for more.
         let work = move || {
             let judged = span.in_scope(|| activator.judge_and_prepare(&view, candidate, &leaf, &request));
+            // The request's bytes are in use until here.
+            drop(account);
             (judged, place)
         };
         let (judged, place) = tokio::task::spawn_blocking(work).await.map_err(|_| Refused::Interrupted)?;
@@ -147,6 +156,7 @@ mod tests {
     use tonic::Code;
 
     use super::*;
+    use crate::body_budget::BodyBudget;
     use crate::seal_keys::TeeSealKeys;
     use crate::writer::{self, Backing};
 
@@ -171,7 +181,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let activator = activator(directory.path(), 1);
         let activate =
-            |leaf: Option<&[u8]>| Arc::clone(&activator).activate(leaf.map(Arc::from), ActivationReq::default());
+            |leaf: Option<&[u8]>| Arc::clone(&activator).activate(leaf.map(Arc::from), ActivationReq::default(), None);
         let held = activator.places.try_acquire().unwrap();
         let status = activate(Some(b"leaf")).await.unwrap_err();
         assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
@@ -206,16 +216,21 @@ mod tests {
             activator.writer.set_manifest(prepared.record, SealMode::default().into()).await.unwrap();
             let request = ActivationReq { marble_type: "m".to_owned(), ..ActivationReq::default() };
             let leaf = || Some(Arc::from(&b"leaf"[..]));
+            let budget = BodyBudget::new(1024);
             {
-                let mut call = std::pin::pin!(Arc::clone(&activator).activate(leaf(), request.clone()));
+                let account = budget.account();
+                account.take(1).unwrap();
+                let mut call = std::pin::pin!(Arc::clone(&activator).activate(leaf(), request.clone(), Some(account)));
                 let mut context = Context::from_waker(Waker::noop());
                 assert!(call.as_mut().poll(&mut context).is_pending());
             }
-            let status = Arc::clone(&activator).activate(leaf(), request).await.unwrap_err();
+            let status = Arc::clone(&activator).activate(leaf(), request, None).await.unwrap_err();
             assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+            assert!(budget.account().take(1).is_err(), "the request's bytes are still in use");
             free.send(()).unwrap();
             // It comes back with the end of the work.
             let _place = activator.places.acquire().await.unwrap();
+            budget.account().take(1).unwrap();
         });
     }
 

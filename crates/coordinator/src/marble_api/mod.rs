@@ -75,7 +75,8 @@ impl UnaryService<ActivationReq> for Activate {
         let activator = Arc::clone(&self.0);
         Box::pin(async move {
             let PeerCertificate(leaf) = request.extensions().get::<PeerCertificate>().cloned().unwrap_or_default();
-            let parameters = activator.activate(leaf, request.into_inner()).await?;
+            let account = request.extensions().get::<BodyAccount>().cloned();
+            let parameters = activator.activate(leaf, request.into_inner(), account).await?;
             Ok(tonic::Response::new(ActivationResp { parameters: Some(parameters) }))
         })
     }
