@@ -26,6 +26,9 @@ use tracing::{debug, warn};
 
 use crate::body_budget::{BodyBudget, BudgetedBody};
 
+/// Receive window of HTTP/2, for a stream and for a connection: the protocol's own default (RFC 9113 6.9.2).
+const HTTP2_WINDOW_BYTES: u32 = 65_535;
+
 /// Limits of one listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -194,6 +197,8 @@ impl Connection {
 
     async fn handshake(&self, stream: TcpStream, peer: SocketAddr) -> Option<TlsStream<TcpStream>> {
         let handshake = async {
+            // Whoever says nothing takes no place from those who do.
+            stream.readable().await.ok()?;
             let _place = self.handshakes.acquire().await.ok()?;
             match self.tls.accept(stream).await {
                 Ok(stream) => Some(stream),
@@ -265,7 +270,10 @@ impl Connection {
             .keep_alive_interval(self.limits.idle_timeout)
             .keep_alive_timeout(self.limits.idle_timeout)
             .max_header_list_size(u32::try_from(self.limits.max_header_bytes).unwrap_or(u32::MAX))
-            .max_concurrent_streams(self.limits.max_streams);
+            .max_concurrent_streams(self.limits.max_streams)
+            // What a client may send before anybody asked for it, which no budget counts.
+            .initial_connection_window_size(HTTP2_WINDOW_BYTES)
+            .initial_stream_window_size(HTTP2_WINDOW_BYTES);
         builder
     }
 }

@@ -135,9 +135,12 @@ impl Shared {
         let raw = match version {
             Version::V1 => body,
             Version::V2 => {
-                let request: SetManifestRequest = decode_request(&body)
-                    .map_err(|error| Failure::BadRequest(format!("request body: {}", report::chain(&error))))?;
-                request.manifest
+                // Megabytes of base64: too long for a thread that serves others.
+                let decoded = tokio::task::spawn_blocking(move || decode_request::<SetManifestRequest>(&body)).await;
+                let decoded = decoded.map_err(|_| Failure::Read("decoding the request was interrupted".to_owned()))?;
+                decoded
+                    .map_err(|error| Failure::BadRequest(format!("request body: {}", report::chain(&error))))?
+                    .manifest
             }
         };
         let has_manifest = !raw.is_empty();

@@ -77,11 +77,25 @@ async fn a_client_that_never_begins_the_handshake_is_closed() {
 }
 
 #[tokio::test]
-async fn silent_clients_do_not_keep_others_from_their_handshake_for_longer_than_the_limit() {
+async fn silent_clients_take_no_place_from_those_who_begin_the_handshake() {
+    let limits = Limits { max_handshakes: 1, handshake_timeout: 4 * PATIENCE, ..Limits::default() };
+    let running = Running::with_limits(limits).await;
+    let _silent = TcpStream::connect(running.client).await.unwrap();
+    let answer = timeout(PATIENCE, running.get("/status")).await.expect("the place must be free");
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn half_handshakes_do_not_keep_others_from_theirs_for_longer_than_the_limit() {
     let limits = Limits { max_handshakes: 2, handshake_timeout: Duration::from_secs(2), ..Limits::default() };
     let running = Running::with_limits(limits).await;
-    let _silent =
-        [TcpStream::connect(running.client).await.unwrap(), TcpStream::connect(running.client).await.unwrap()];
+    let mut half = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(running.client).await.unwrap();
+        // The type of a TLS record, and no more.
+        stream.write_all(&[22]).await.unwrap();
+        half.push(stream);
+    }
     // Begins later than those, so its own time ends later.
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(running.get("/status").await.status, 200);
