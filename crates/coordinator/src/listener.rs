@@ -198,7 +198,7 @@ impl Connection {
     async fn handshake(&self, stream: TcpStream, peer: SocketAddr) -> Option<TlsStream<TcpStream>> {
         let handshake = async {
             // Whoever says nothing takes no place from those who do.
-            stream.readable().await.ok()?;
+            stream.peek(&mut [0]).await.ok()?;
             let _place = self.handshakes.acquire().await.ok()?;
             match self.tls.accept(stream).await {
                 Ok(stream) => Some(stream),
