@@ -12,6 +12,8 @@ use crate::ledger::Refusal;
 use crate::parameters::{CompileError, CompiledParameters, MAX_MARBLE_NODES};
 use crate::record::ManifestSet;
 use crate::secret::Secret;
+use crate::user_secrets;
+use crate::users::{UserError, Users};
 
 /// Most parts of the templates of all Marbles together. They stay in memory as long as the deployment, some hundred
 /// bytes each, so that without a limit a manifest of 16 MiB would take a gigabyte of the enclave.
@@ -24,9 +26,9 @@ pub type Secrets = BTreeMap<String, Arc<Secret>>;
 #[derive(Debug)]
 pub struct Deployment {
     /// The manifest, decoded.
-    pub manifest: Manifest,
+    pub manifest: Arc<Manifest>,
     /// The manifest, byte for byte as uploaded.
-    pub raw_manifest: Vec<u8>,
+    pub raw_manifest: Arc<Vec<u8>>,
     /// Lower-case hex SHA-256 of `raw_manifest`.
     pub fingerprint: String,
     /// ECDSA signature (ASN.1 DER) of the root key over SHA-256 of `raw_manifest`.
@@ -34,9 +36,13 @@ pub struct Deployment {
     /// The current secrets: values, placeholders of Marbles' own secrets, and those that users fill.
     pub secrets: Secrets,
     /// The secrets before the last change of the manifest.
-    pub previous_secrets: Secrets,
-    /// What is prepared for each Marble type.
-    pub marbles: BTreeMap<String, PreparedMarble>,
+    pub previous_secrets: Arc<Secrets>,
+    /// What is prepared for each Marble type, with the counters. Shared by all deployments of the same manifest.
+    pub marbles: Arc<BTreeMap<String, PreparedMarble>>,
+    /// Who may do what.
+    pub users: Arc<Users>,
+    /// What `secrets` take in a record.
+    stored_secret_bytes: usize,
 }
 
 /// A Marble type, prepared for activations.
@@ -89,6 +95,9 @@ pub enum DeploymentError {
         /// The name.
         package: String,
     },
+    /// A user's certificate cannot be read.
+    #[error(transparent)]
+    User(#[from] UserError),
 }
 
 impl Deployment {
@@ -99,17 +108,47 @@ impl Deployment {
     /// If this version cannot decode or compile the manifest.
     pub fn new(set: ManifestSet) -> Result<Self, DeploymentError> {
         let manifest = Manifest::decode(&set.raw)?;
-        let marbles = prepare_marbles(&manifest)?;
+        let marbles = Arc::new(prepare_marbles(&manifest)?);
+        let users = Arc::new(Users::new(&manifest)?);
         let secrets: Secrets = set.secrets.into_iter().map(|(name, secret)| (name, Arc::new(secret))).collect();
         Ok(Self {
             fingerprint: marblerun_manifest::fingerprint(&set.raw),
-            manifest,
-            raw_manifest: set.raw,
+            manifest: Arc::new(manifest),
+            raw_manifest: Arc::new(set.raw),
             manifest_signature: set.signature,
-            previous_secrets: secrets.clone(),
+            previous_secrets: Arc::new(secrets.clone()),
+            stored_secret_bytes: user_secrets::stored_bytes(&secrets),
             secrets,
             marbles,
+            users,
         })
+    }
+
+    /// The same deployment with other values of secrets that it has; everything else is shared.
+    pub(crate) fn with_secrets(&self, new: impl IntoIterator<Item = (String, Arc<Secret>)>) -> Self {
+        let mut secrets = self.secrets.clone();
+        secrets.extend(new);
+        Self {
+            manifest: Arc::clone(&self.manifest),
+            raw_manifest: Arc::clone(&self.raw_manifest),
+            fingerprint: self.fingerprint.clone(),
+            manifest_signature: self.manifest_signature.clone(),
+            previous_secrets: Arc::clone(&self.previous_secrets),
+            stored_secret_bytes: user_secrets::stored_bytes(&secrets),
+            secrets,
+            marbles: Arc::clone(&self.marbles),
+            users: Arc::clone(&self.users),
+        }
+    }
+
+    /// True if `other` has the same manifest, set by the same record: it differs at most in the values of secrets.
+    pub fn has_manifest_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.marbles, &other.marbles)
+    }
+
+    /// What the names, values and certificates of all secrets take in a record, in bytes.
+    pub(crate) fn stored_secret_bytes(&self) -> usize {
+        self.stored_secret_bytes
     }
 }
 

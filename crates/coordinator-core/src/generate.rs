@@ -24,7 +24,7 @@ use crate::uuid::MarbleUuid;
 /// fit into one record, and values that are generated cost the manifest's author nothing.
 pub const MAX_SECRETS_BYTES: usize = 15 << 20;
 /// What a secret takes beside its name and values, at most.
-const SECRET_OVERHEAD_BYTES: usize = 80;
+pub(crate) const SECRET_OVERHEAD_BYTES: usize = 80;
 
 /// Why a secret has no value.
 #[derive(Debug, Error)]
@@ -185,7 +185,7 @@ fn own_value(
     issuer: &Issuer<'_>,
     now: UnixTime,
 ) -> Result<Secret, GenerateReason> {
-    let empty = Secret { certificate: None, private: None, public: None, ..definition_of(placeholder) };
+    let empty = placeholder.without_value();
     match placeholder.secret_type {
         SecretType::Plain => Err(GenerateReason::Plain),
         SecretType::SymmetricKey => {
@@ -200,20 +200,6 @@ fn own_value(
             };
             certificate(empty, kind, &template, issuer, now)
         }
-    }
-}
-
-/// A secret with the same definition and no value.
-fn definition_of(secret: &Secret) -> Secret {
-    Secret {
-        secret_type: secret.secret_type,
-        size: secret.size,
-        shared: secret.shared,
-        user_defined: secret.user_defined,
-        valid_for: secret.valid_for,
-        certificate: None,
-        private: None,
-        public: None,
     }
 }
 

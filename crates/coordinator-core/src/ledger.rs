@@ -11,8 +11,10 @@ use thiserror::Error;
 
 use crate::deployment::{Deployment, DeploymentError};
 use crate::identity::{Identity, IdentityError};
-use crate::record::{CollateralAccepted, Genesis, ManifestSet, Record};
+use crate::record::{CollateralAccepted, Genesis, ManifestSet, Record, SecretsSet};
+use crate::secret::Secret;
 use crate::snapshot::{Phase, Snapshot};
+use crate::user_secrets::{self, PreparedUpload, UserSecretsError};
 
 /// A wish to change the state, prepared outside of every lock and checked again against the newest state.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub enum Command {
         /// The deployment that the activation was prepared for.
         deployment: Arc<Deployment>,
     },
+    /// Set the values of user-defined secrets.
+    SetSecrets(PreparedUpload),
     /// Remember collateral that is newer than all before it.
     AcceptCollateral(CollateralAccepted),
 }
@@ -46,9 +50,12 @@ pub enum Refusal {
         /// The manifest's limit.
         limit: u64,
     },
-    /// The manifest changed while the activation was prepared.
-    #[error("the manifest changed during the activation")]
+    /// The manifest changed while the command was prepared.
+    #[error("the manifest changed meanwhile")]
     DeploymentChanged,
+    /// Secrets that were uploaded meanwhile do not go together with these.
+    #[error("the upload does not fit what was uploaded meanwhile")]
+    Secrets(#[source] Box<UserSecretsError>),
 }
 
 /// Why the records of a log do not make a state.
@@ -124,11 +131,20 @@ impl Ledger {
                 Phase::AcceptingMarbles(_) => Err(Refusal::ManifestAlreadySet),
             },
             Command::CountActivation { marble_type, deployment } => {
-                let current = self.snapshot.deployment().filter(|current| Arc::ptr_eq(current, &deployment));
+                let current = self.snapshot.deployment().filter(|current| current.has_manifest_of(&deployment));
                 let current = current.ok_or(Refusal::DeploymentChanged)?;
                 let marble = current.marbles.get(&marble_type).ok_or(Refusal::DeploymentChanged)?;
                 marble.check_budget(&marble_type)?;
                 Ok(Some(Record::ActivationCounted { marble_type }))
+            }
+            Command::SetSecrets(PreparedUpload { record, deployment }) => {
+                let current = self.snapshot.deployment().filter(|current| current.has_manifest_of(&deployment));
+                let current = current.ok_or(Refusal::DeploymentChanged)?;
+                if !Arc::ptr_eq(current, &deployment) {
+                    user_secrets::check_fits(current, &record.secrets)
+                        .map_err(|error| Refusal::Secrets(error.into()))?;
+                }
+                Ok(Some(Record::SecretsSet(record)))
             }
             Command::AcceptCollateral(accepted) => {
                 let news = raised(&self.snapshot.floor, &accepted) != self.snapshot.floor;
@@ -152,6 +168,7 @@ impl Ledger {
                 counter.activations.fetch_add(1, Ordering::AcqRel);
                 Ok(())
             }
+            Record::SecretsSet(set) => self.set_secrets(set),
             Record::CollateralAccepted(accepted) => {
                 let floor = raised(&self.snapshot.floor, &accepted);
                 self.snapshot = Arc::new(Snapshot { floor, ..Snapshot::clone(&self.snapshot) });
@@ -170,6 +187,25 @@ impl Ledger {
             phase: Phase::AcceptingMarbles(Arc::new(deployment)),
             // The log starts with the manifest.
             update_log: Arc::new(vec![line]),
+            ..Snapshot::clone(&self.snapshot)
+        });
+        Ok(())
+    }
+
+    fn set_secrets(&mut self, set: SecretsSet) -> Result<(), ReplayError> {
+        let deployment = self.snapshot.deployment().ok_or(ReplayError::OutOfPlace("secrets without a manifest"))?;
+        let fits = |(name, new): &(String, Arc<Secret>)| {
+            let old = deployment.secrets.get(name);
+            old.is_some_and(|old| old.user_defined && new.user_defined && old.secret_type == new.secret_type)
+        };
+        if !set.secrets.iter().all(fits) {
+            return Err(ReplayError::OutOfPlace("a value for a secret that is not user-defined"));
+        }
+        let deployment = deployment.with_secrets(set.secrets);
+        let lines = set.log_lines.iter().map(|line| Arc::from(line.as_str()));
+        self.snapshot = Arc::new(Snapshot {
+            phase: Phase::AcceptingMarbles(Arc::new(deployment)),
+            update_log: Arc::new(self.snapshot.update_log.iter().cloned().chain(lines).collect()),
             ..Snapshot::clone(&self.snapshot)
         });
         Ok(())

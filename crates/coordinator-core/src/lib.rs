@@ -5,6 +5,7 @@
 //!
 //! - [`record`]: what the log remembers; [`ledger`]: how records change the state; [`snapshot`]: what readers see.
 //! - [`set_manifest`]: from an uploaded manifest to a record. [`activation`]: from admitted evidence to parameters.
+//! - [`users`]: who may do what. [`user_secrets`]: secrets that users read and upload.
 //! - [`parameters`]: what a Marble receives. [`statement`]: what the Coordinator's quote speaks for.
 
 pub mod activation;
@@ -22,4 +23,6 @@ pub mod snapshot;
 pub mod statement;
 pub mod time;
 pub mod update_log;
+pub mod user_secrets;
+pub mod users;
 pub mod uuid;

@@ -5,6 +5,7 @@
 //! Encrypting, chaining and flushing records is not done here.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use marblerun_attestation::{EvaluationNumbers, Fmspc, Tee, TrustedCollateral};
@@ -32,6 +33,8 @@ pub enum Record {
     },
     /// Collateral was trusted that is newer than all before it.
     CollateralAccepted(CollateralAccepted),
+    /// A user set the values of secrets.
+    SecretsSet(SecretsSet),
 }
 
 /// The keys and certificates that a deployment is known by.
@@ -62,6 +65,15 @@ pub struct ManifestSet {
     pub secrets: Vec<(String, Secret)>,
     /// The line of the update log.
     pub log_line: String,
+}
+
+/// New values of user-defined secrets; all of one upload.
+#[derive(Debug)]
+pub struct SecretsSet {
+    /// The secrets, definitions included.
+    pub secrets: Vec<(String, Arc<Secret>)>,
+    /// The lines of the update log.
+    pub log_lines: Vec<String>,
 }
 
 /// The newest collateral seen for one kind of platform.
@@ -136,6 +148,13 @@ impl Record {
             })),
             Kind::ActivationCounted(counted) => Ok(Self::ActivationCounted { marble_type: counted.marble_type }),
             Kind::CollateralAccepted(accepted) => collateral_from_wire(&accepted).map(Self::CollateralAccepted),
+            Kind::SecretsSet(set) => {
+                let shared = |wire| secret_from_wire(wire).map(|(name, secret)| (name, Arc::new(secret)));
+                Ok(Self::SecretsSet(SecretsSet {
+                    secrets: set.secrets.into_iter().map(shared).collect::<Result<_, _>>()?,
+                    log_lines: set.log_lines,
+                }))
+            }
         }
     }
 
@@ -164,6 +183,10 @@ impl Record {
                 tcb_info: accepted.numbers.tcb_info,
                 qe_identity: accepted.numbers.qe_identity,
                 newest_issue: accepted.newest_issue.as_secs(),
+            }),
+            Self::SecretsSet(set) => Kind::SecretsSet(SecretsSetWire {
+                secrets: set.secrets.iter().map(|(name, secret)| secret_to_wire(name, secret)).collect(),
+                log_lines: set.log_lines.clone(),
             }),
         }
     }
@@ -236,7 +259,7 @@ fn secret_from_wire(mut wire: SecretWire) -> Result<(String, Secret), RecordErro
 #[derive(Clone, PartialEq, Message)]
 #[prost(skip_debug)]
 struct RecordWire {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5")]
     kind: Option<Kind>,
 }
 
@@ -251,6 +274,8 @@ enum Kind {
     ActivationCounted(ActivationCountedWire),
     #[prost(message, tag = "4")]
     CollateralAccepted(CollateralAcceptedWire),
+    #[prost(message, tag = "5")]
+    SecretsSet(SecretsSetWire),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -281,6 +306,15 @@ struct ManifestSetWire {
     secrets: Vec<SecretWire>,
     #[prost(string, tag = "4")]
     log_line: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+struct SecretsSetWire {
+    #[prost(message, repeated, tag = "1")]
+    secrets: Vec<SecretWire>,
+    #[prost(string, repeated, tag = "2")]
+    log_lines: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -351,7 +385,7 @@ macro_rules! silent_debug {
         }
     )*};
 }
-silent_debug!(RecordWire, Kind, GenesisWire, ManifestSetWire, SecretWire);
+silent_debug!(RecordWire, Kind, GenesisWire, ManifestSetWire, SecretsSetWire, SecretWire);
 
 #[cfg(test)]
 mod tests {

@@ -27,6 +27,25 @@ pub struct Secret {
 }
 
 impl Secret {
+    /// The same definition without value.
+    pub(crate) fn without_value(&self) -> Self {
+        Self {
+            secret_type: self.secret_type,
+            size: self.size,
+            shared: self.shared,
+            user_defined: self.user_defined,
+            valid_for: self.valid_for,
+            certificate: None,
+            private: None,
+            public: None,
+        }
+    }
+
+    /// True if no value was generated, given in the manifest or uploaded.
+    pub(crate) fn is_unset(&self) -> bool {
+        self.certificate.is_none() && self.private.is_none() && self.public.is_none()
+    }
+
     /// Bytes of its values and certificate.
     pub(crate) fn stored_bytes(&self) -> usize {
         let values = [&self.private, &self.public].into_iter().flatten().map(SecretBytes::len).sum::<usize>();

@@ -73,7 +73,14 @@ pub async fn start_with_limits(config: Config, limits: Limits) -> Result<Coordin
 
     let trust_class = trust.class();
     let body_timeout = limits.body_timeout;
-    let client = client_api::router(ClientApi { view: view.clone(), quoter, setter, trust_class, body_timeout });
+    let client = client_api::router(ClientApi {
+        view: view.clone(),
+        quoter,
+        setter,
+        writer: writer.clone(),
+        trust_class,
+        body_timeout,
+    });
     let tls = server_config(root, ClientCertificate::Optional, Protocols::Http.alpn())?;
     let client = Listener::bind(config.client_addr, tls, Protocols::Http, limits, client)
         .await
@@ -204,7 +211,7 @@ async fn set_startup_manifest(path: &Path, setter: &ManifestSetter, view: &Share
     let raw = read_bounded(path, marblerun_manifest::MAX_MANIFEST_BYTES).with_context(place)?;
     let Some(raw) = raw else { bail!("{}: expected a file, got nothing of this name", place()) };
     if let Some(deployment) = view.load().snapshot.deployment() {
-        if deployment.raw_manifest == raw {
+        if *deployment.raw_manifest == raw {
             info!("the start-up manifest is already set");
             return Ok(());
         }

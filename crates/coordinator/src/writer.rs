@@ -21,6 +21,8 @@ use crate::view::{LogView, SharedView, View};
 const QUEUE: usize = 1024;
 /// Commands that share one flush.
 const MAX_BATCH: usize = 256;
+/// Most bytes of all records that share one flush, unless it is one record alone; half of what storage takes.
+const MAX_BATCH_BYTES: usize = marblerun_sealing::MAX_BATCH_BYTES / 2;
 
 /// Why a change was not made.
 #[derive(Clone, Debug, Error)]
@@ -164,10 +166,21 @@ impl Writer {
     fn commit(&mut self, batch: Vec<Request>) {
         let mut answers = Vec::with_capacity(batch.len());
         let mut payloads = Vec::with_capacity(batch.len());
+        let mut bytes = 0;
         for Request { command, reply, .. } in batch {
             match self.decide(command) {
                 Ok(Some(record)) => {
                     let payload = record.encode();
+                    bytes += payload.len();
+                    if bytes > MAX_BATCH_BYTES {
+                        // Before the record is applied: readers must not see it earlier than it is stored.
+                        self.store(std::mem::take(&mut payloads), std::mem::take(&mut answers));
+                        bytes = payload.len();
+                        if self.backing.is_none() {
+                            drop(reply.send(Err(WriteError::Ended)));
+                            continue;
+                        }
+                    }
                     // Applied before it is durable, so that the next command is decided on the right state; readers
                     // see it only after the flush.
                     match self.ledger.apply(record) {
@@ -183,6 +196,10 @@ impl Writer {
                 Err(error) => drop(reply.send(Err(error))),
             }
         }
+        self.store(payloads, answers);
+    }
+
+    fn store(&mut self, payloads: Vec<SecretBytes>, answers: Vec<oneshot::Sender<Result<(), WriteError>>>) {
         let result = match payloads.as_slice() {
             [] => Ok(()),
             payloads => self.flush(payloads, |log, payloads| log.commit(payloads)),

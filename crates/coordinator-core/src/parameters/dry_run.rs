@@ -7,9 +7,9 @@ use marblerun_secret::SecretBytes;
 use marblerun_template::Budget;
 use thiserror::Error;
 
-use super::compile::{RENDER_LIMITS, RenderError};
+use super::compile::{CompiledParameters, RENDER_LIMITS, RenderError};
 use super::data::{Credential, DataSet, SecretMap};
-use crate::deployment::PreparedMarble;
+use crate::deployment::{PreparedMarble, Secrets};
 use crate::secret::Secret;
 
 /// Stands for values that do not exist yet.
@@ -39,23 +39,55 @@ pub fn dry_run<'a>(
     secrets: impl IntoIterator<Item = (&'a str, &'a Secret)>,
 ) -> Result<(), DryRunError> {
     let secrets = SecretMap::new(secrets.into_iter().map(|(name, secret)| (name, Arc::new(substitute(secret)))));
-    for (marble_type, marble) in marbles {
-        let certificate = || Credential { certificate: Some(SUBSTITUTE.to_vec()), ..Credential::default() };
-        let byte = || Some(SecretBytes::copy_from(SUBSTITUTE));
-        let data = DataSet {
-            marble_root: certificate(),
-            marble: Credential { private: byte(), public: byte(), ..certificate() },
-            coordinator_root: certificate(),
-            coordinator_intermediate: certificate(),
-            secrets: Arc::clone(&secrets),
-            previous_secrets: Arc::clone(&secrets),
-        };
-        let mut budget = Budget::new(RENDER_LIMITS);
-        marble
-            .parameters
-            .expand(&data.into_value(), &mut budget)
-            .map_err(|source| DryRunError { marble_type: marble_type.clone(), source })?;
+    marbles.iter().try_for_each(|(marble_type, marble)| execute(marble_type, marble, &secrets))
+}
+
+/// Executes the templates of all Marbles that can look at one of the secrets `new`, with these values in place of the
+/// `current` ones. Other Marbles see what they saw before.
+///
+/// Only what is still unset is replaced by one byte. The previous secrets are the same.
+///
+/// # Errors
+///
+/// The first template that fails, Marbles in the order of their names.
+pub fn dry_run_upload(
+    marbles: &BTreeMap<String, PreparedMarble>,
+    current: &Secrets,
+    new: &[(String, Arc<Secret>)],
+) -> Result<(), DryRunError> {
+    let looks = |parameters: &CompiledParameters| {
+        let [used, previous] = [parameters.used_secrets(), parameters.used_previous_secrets()];
+        new.iter().any(|(name, _)| used.contains(name) || previous.contains(name))
+    };
+    let mut affected = marbles.iter().filter(|(_, marble)| looks(&marble.parameters)).peekable();
+    if affected.peek().is_none() {
+        return Ok(());
     }
+    let newest: BTreeMap<&str, &Arc<Secret>> =
+        current.iter().chain(new.iter().map(|(name, secret)| (name, secret))).map(|(k, v)| (k.as_str(), v)).collect();
+    let secrets = SecretMap::new(newest.into_iter().map(|(name, secret)| {
+        let unset = secret.user_defined && secret.is_unset();
+        (name, if unset { Arc::new(substitute(secret)) } else { Arc::clone(secret) })
+    }));
+    affected.try_for_each(|(marble_type, marble)| execute(marble_type, marble, &secrets))
+}
+
+fn execute(marble_type: &str, marble: &PreparedMarble, secrets: &Arc<SecretMap>) -> Result<(), DryRunError> {
+    let certificate = || Credential { certificate: Some(SUBSTITUTE.to_vec()), ..Credential::default() };
+    let byte = || Some(SecretBytes::copy_from(SUBSTITUTE));
+    let data = DataSet {
+        marble_root: certificate(),
+        marble: Credential { private: byte(), public: byte(), ..certificate() },
+        coordinator_root: certificate(),
+        coordinator_intermediate: certificate(),
+        secrets: Arc::clone(secrets),
+        previous_secrets: Arc::clone(secrets),
+    };
+    let mut budget = Budget::new(RENDER_LIMITS);
+    marble
+        .parameters
+        .expand(&data.into_value(), &mut budget)
+        .map_err(|source| DryRunError { marble_type: marble_type.to_owned(), source })?;
     Ok(())
 }
 
@@ -68,14 +100,5 @@ fn substitute(secret: &Secret) -> Secret {
     } else {
         (secret.certificate.clone(), copy(&secret.private), copy(&secret.public))
     };
-    Secret {
-        secret_type: secret.secret_type,
-        size: secret.size,
-        shared: secret.shared,
-        user_defined: secret.user_defined,
-        valid_for: secret.valid_for,
-        certificate,
-        private,
-        public,
-    }
+    Secret { certificate, private, public, ..secret.without_value() }
 }

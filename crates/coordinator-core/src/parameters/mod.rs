@@ -17,7 +17,7 @@ pub use compile::{
     ENV_ROOT_CA, MAX_MARBLE_NODES, MarbleData, Parameters, Place, RENDER_LIMITS, RenderError,
 };
 pub use data::{Credential, DataSet, SecretMap};
-pub use dry_run::{DryRunError, dry_run};
+pub use dry_run::{DryRunError, dry_run, dry_run_upload};
 pub use function::{ENV_FUNCTIONS, FILE_FUNCTIONS};
 pub use ttls::ENV_TTLS_CONFIG;
 pub use used::UsedSecrets;

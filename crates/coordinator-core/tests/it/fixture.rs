@@ -78,3 +78,10 @@ pub fn file(prepared: &Prepared, path: &str) -> String {
 pub fn variable(prepared: &Prepared, name: &str) -> String {
     String::from_utf8(prepared.parameters.env[name].expose().to_vec()).unwrap()
 }
+
+/// The PEM certificate of the user `ann` or `ben`.
+pub fn user_pem(name: &str) -> String {
+    let testdata = std::env::var_os("MARBLERUN_TESTDATA")
+        .map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata").into(), std::path::PathBuf::from);
+    std::fs::read_to_string(testdata.join("activation").join(format!("{name}.pem"))).unwrap()
+}

@@ -297,7 +297,7 @@ impl World {
         for line in snapshot.update_log.iter() {
             assert_eq!(line.as_ref(), r#"{"time":"2026-02-01T09:30:00.125Z","update":"Initial manifest set"}"#);
         }
-        for (name, marble) in deployment.iter().flat_map(|deployment| &deployment.marbles) {
+        for (name, marble) in deployment.iter().flat_map(|deployment| deployment.marbles.iter()) {
             let used = marble.activations.load(std::sync::atomic::Ordering::Acquire);
             assert_eq!(used, self.model.counted.get(name.as_str()).copied().unwrap_or(0), "{name}");
             assert!(marble.max_activations == 0 || used <= marble.max_activations, "{name}");

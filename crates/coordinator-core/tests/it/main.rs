@@ -8,3 +8,5 @@ mod records;
 mod secrets;
 mod set_manifest;
 mod template_oracle;
+mod user_secrets;
+mod users;

@@ -1,7 +1,9 @@
 //! Records are read exactly as they were written.
 
+use std::sync::Arc;
+
 use marblerun_attestation::{EvaluationNumbers, Fmspc, Tee};
-use marblerun_coordinator_core::record::{CollateralAccepted, Genesis, ManifestSet, Record};
+use marblerun_coordinator_core::record::{CollateralAccepted, Genesis, ManifestSet, Record, SecretsSet};
 use marblerun_coordinator_core::secret::Secret;
 use marblerun_manifest::SecretType;
 use marblerun_secret::SecretBytes;
@@ -68,15 +70,27 @@ fn collateral() -> impl Strategy<Value = Record> {
     })
 }
 
+fn secrets_set() -> impl Strategy<Value = Record> {
+    let secrets = vec(("\\PC{0,10}", secret().prop_map(Arc::new)), 0..4);
+    (secrets, vec("\\PC{0,30}", 0..4))
+        .prop_map(|(secrets, log_lines)| Record::SecretsSet(SecretsSet { secrets, log_lines }))
+}
+
 fn record() -> impl Strategy<Value = Record> {
     let counted = "\\PC{0,20}".prop_map(|marble_type| Record::ActivationCounted { marble_type });
-    prop_oneof![genesis(), manifest_set(), counted, collateral()]
+    prop_oneof![genesis(), manifest_set(), counted, collateral(), secrets_set()]
+}
+
+/// Everything about a secret as text, its values included.
+fn whole(name: &str, secret: &Secret) -> String {
+    let shown = |secret: &Option<SecretBytes>| secret.as_ref().map(|bytes| bytes.expose().to_vec());
+    // Debug output shows everything but the values.
+    format!("{name} {secret:?} {:?} {:?} {:?}", secret.certificate, shown(&secret.private), shown(&secret.public))
 }
 
 /// Two records by all their members; secrets are compared here, so they are exposed.
 #[track_caller]
 fn assert_same(left: &Record, right: &Record) {
-    let shown = |secret: &Option<SecretBytes>| secret.as_ref().map(|bytes| bytes.expose().to_vec());
     match (left, right) {
         (Record::Genesis(left), Record::Genesis(right)) => {
             assert_eq!(left.root_key.expose(), right.root_key.expose());
@@ -88,14 +102,15 @@ fn assert_same(left: &Record, right: &Record) {
         }
         (Record::ManifestSet(left), Record::ManifestSet(right)) => {
             assert_eq!((&left.raw, &left.signature, &left.log_line), (&right.raw, &right.signature, &right.log_line));
-            assert_eq!(left.secrets.len(), right.secrets.len());
-            for ((left_name, left), (right_name, right)) in left.secrets.iter().zip(&right.secrets) {
-                assert_eq!(left_name, right_name);
-                // Debug output shows everything but the values.
-                assert_eq!(format!("{left:?}"), format!("{right:?}"));
-                assert_eq!(left.certificate, right.certificate);
-                assert_eq!((shown(&left.private), shown(&left.public)), (shown(&right.private), shown(&right.public)));
-            }
+            let pairs =
+                |set: &ManifestSet| set.secrets.iter().map(|(name, secret)| whole(name, secret)).collect::<Vec<_>>();
+            assert_eq!(pairs(left), pairs(right));
+        }
+        (Record::SecretsSet(left), Record::SecretsSet(right)) => {
+            assert_eq!(left.log_lines, right.log_lines);
+            let pairs =
+                |set: &SecretsSet| set.secrets.iter().map(|(name, secret)| whole(name, secret)).collect::<Vec<_>>();
+            assert_eq!(pairs(left), pairs(right));
         }
         (Record::ActivationCounted { marble_type: left }, Record::ActivationCounted { marble_type: right }) => {
             assert_eq!(left, right);

@@ -31,7 +31,10 @@ pub(super) enum Failure {
     Slow,
     /// Too many bodies at once.
     Busy,
-    /// A write failed after the body was read: wrong state, refused manifest, storage.
+    /// No client certificate, or not that of a user.
+    Unauthorized(&'static str),
+    /// A write, or a read of secrets, failed after the request was understood: wrong state, refused manifest, missing
+    /// permission, storage.
     Write(String),
     /// A read failed: wrong state, no quote.
     Read(String),
@@ -42,6 +45,7 @@ impl Failure {
         match (self, version) {
             (Self::NotAllowed, _) => StatusCode::METHOD_NOT_ALLOWED,
             (Self::Gone, _) => StatusCode::GONE,
+            (Self::Unauthorized(_), _) => StatusCode::UNAUTHORIZED,
             (Self::BadRequest(_), _) | (Self::Write(_), Version::V1) => StatusCode::BAD_REQUEST,
             (Self::TooLarge(_), _) => StatusCode::PAYLOAD_TOO_LARGE,
             (Self::Slow, _) => StatusCode::REQUEST_TIMEOUT,
@@ -54,6 +58,7 @@ impl Failure {
         match self {
             Self::NotAllowed => String::new(),
             Self::Gone => "this endpoint is gone: use POST /api/v2/recover".to_owned(),
+            Self::Unauthorized(text) => (*text).to_owned(),
             Self::TooLarge(limit) => format!("request body: expected at most {limit} bytes, got more"),
             Self::Slow => "request body: expected it to arrive in time".to_owned(),
             Self::Busy => "too many requests at once: try again".to_owned(),
@@ -64,7 +69,7 @@ impl Failure {
     pub(super) fn into_response(self, method: &Method, version: Version) -> Response {
         let status = self.status(version);
         let message = self.message();
-        if version == Version::V2 && status == StatusCode::BAD_REQUEST {
+        if version == Version::V2 && matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED) {
             respond(status, EnvelopeKind::Fail, fail(&message))
         } else if *method == Method::HEAD {
             respond(status, EnvelopeKind::Error, String::new())
@@ -110,6 +115,8 @@ mod tests {
         check(Failure::BadRequest("x".to_owned()), Version::V2, 400, JSON);
         check(Failure::Read("x".to_owned()), Version::V1, 500, TEXT);
         check(Failure::Read("x".to_owned()), Version::V2, 500, TEXT);
+        check(Failure::Unauthorized("x"), Version::V1, 401, TEXT);
+        check(Failure::Unauthorized("x"), Version::V2, 401, JSON);
         check(Failure::NotAllowed, Version::V2, 405, TEXT);
         check(Failure::Gone, Version::V1, 410, TEXT);
         check(Failure::TooLarge(1), Version::V2, 413, TEXT);

@@ -2,6 +2,7 @@
 
 mod answer;
 mod encoded;
+mod secrets;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use crate::manifest_setter::ManifestSetter;
 use crate::quoter::Quoter;
 use crate::report;
 use crate::view::SharedView;
+use crate::writer::WriterHandle;
 
 /// Quotes in the making; making one costs the platform about a millisecond and is open to anyone.
 const MAX_QUOTES_IN_FLIGHT: usize = 4;
@@ -44,6 +46,8 @@ pub struct ClientApi {
     pub quoter: Arc<Quoter>,
     /// Sets the manifest.
     pub setter: ManifestSetter,
+    /// Makes changes durable.
+    pub writer: WriterHandle,
     /// The class of our own evidence.
     pub trust_class: &'static str,
     /// A request body must have arrived after this time.
@@ -53,6 +57,7 @@ pub struct ClientApi {
 struct Shared {
     api: ClientApi,
     quotes: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
     /// The long answers that everyone gets, by version.
     manifest_answers: [Encoded<Deployment>; 2],
     quote_answers: [Encoded<QuoteAnswer>; 2],
@@ -62,7 +67,7 @@ struct Shared {
 pub fn router(api: ClientApi) -> Router {
     let quotes = Arc::new(Semaphore::new(MAX_QUOTES_IN_FLIGHT));
     let (manifest_answers, quote_answers) = Default::default();
-    let shared = Shared { api, quotes, manifest_answers, quote_answers };
+    let shared = Shared { api, quotes, uploads: secrets::places(), manifest_answers, quote_answers };
     Router::new().fallback(dispatch).with_state(Arc::new(shared))
 }
 
@@ -82,6 +87,10 @@ async fn dispatch(State(shared): State<Arc<Shared>>, request: Request) -> Respon
         ("GET", v2::QUOTE) => (V2, shared.quote(V2, query.as_deref()).await),
         ("GET", v1::UPDATE) => (V1, shared.update_log(V1).map(Bytes::from)),
         ("GET", v2::UPDATE) => (V2, shared.update_log(V2).map(Bytes::from)),
+        ("GET", v1::SECRETS) => (V1, shared.secrets(V1, &request).map(Bytes::from)),
+        ("GET", v2::SECRETS) => (V2, shared.secrets(V2, &request).map(Bytes::from)),
+        ("POST", v1::SECRETS) => (V1, shared.set_secrets(V1, request).await.map(Bytes::from)),
+        ("POST", v2::SECRETS) => (V2, shared.set_secrets(V2, request).await.map(Bytes::from)),
         ("POST", v1::RECOVER) => (V1, Err(Failure::Gone)),
         _ => (V2, Err(Failure::NotAllowed)),
     };
@@ -117,7 +126,7 @@ impl Shared {
             let answer = ManifestAnswer {
                 signature: Some(deployment.manifest_signature.clone()),
                 fingerprint: deployment.fingerprint.clone(),
-                manifest: Some(deployment.raw_manifest.clone()),
+                manifest: Some(deployment.raw_manifest.to_vec()),
             };
             match version {
                 Version::V1 => answer.to_v1(),
@@ -127,11 +136,7 @@ impl Shared {
     }
 
     async fn set_manifest(&self, version: Version, request: Request) -> Result<String, Failure> {
-        let account = request.extensions().get::<BodyAccount>().cloned();
-        let body = read_body(request.into_body(), self.api.body_timeout).await.map_err(|failure| match account {
-            Some(account) if account.is_exceeded() => Failure::Busy,
-            _ => failure,
-        })?;
+        let body = read_request(request, self.api.body_timeout).await?;
         let raw = match version {
             Version::V1 => body,
             Version::V2 => {
@@ -201,6 +206,14 @@ impl Shared {
             Version::V2 => answer.to_v2(),
         })
     }
+}
+
+async fn read_request(request: Request, limit: Duration) -> Result<Vec<u8>, Failure> {
+    let account = request.extensions().get::<BodyAccount>().cloned();
+    read_body(request.into_body(), limit).await.map_err(|failure| match account {
+        Some(account) if account.is_exceeded() => Failure::Busy,
+        _ => failure,
+    })
 }
 
 async fn read_body(body: Body, limit: Duration) -> Result<Vec<u8>, Failure> {

@@ -104,7 +104,7 @@ fn check_opens(directory: &Path, trust: &TrustContext, key: Vec<u8>, manifest: &
     assert_eq!(log.mode(), mode);
     let records = records.iter().map(|record| Record::decode(record.expose()).unwrap());
     let ledger = Ledger::replay(records).unwrap();
-    assert_eq!(ledger.snapshot().deployment().unwrap().raw_manifest, manifest.as_bytes());
+    assert_eq!(ledger.snapshot().deployment().unwrap().raw_manifest.as_slice(), manifest.as_bytes());
 }
 
 #[test]

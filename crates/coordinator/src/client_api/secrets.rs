@@ -1,0 +1,116 @@
+//! Reading and uploading secrets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::Request;
+use marblerun_api::rest::{self, encode_secrets_v1, encode_secrets_v2, query_values, success_without_data};
+use marblerun_coordinator_core::ledger::Command;
+use marblerun_coordinator_core::secret::Secret;
+use marblerun_coordinator_core::user_secrets::{self, UserSecretsError};
+use marblerun_coordinator_core::users::User;
+use marblerun_manifest::{DecodeError, UserSecret, decode_user_secrets_v1, decode_user_secrets_v2};
+use marblerun_secret::SecretBytes;
+use tokio::sync::Semaphore;
+use tracing::{info, warn};
+
+use super::answer::{Failure, Version};
+use super::{Shared, read_request};
+use crate::clock::now;
+use crate::listener::PeerCertificate;
+use crate::report;
+use crate::view::View;
+
+/// Uploads at work: decoding a long one and executing the templates of all Marbles may take seconds of processor time.
+pub(super) const MAX_UPLOADS_IN_FLIGHT: usize = 2;
+
+impl Shared {
+    /// The newest state, and the user of it whose certificate this is.
+    fn authenticate(&self, certificate: &PeerCertificate) -> Result<(Arc<View>, Arc<User>), Failure> {
+        let view = self.api.view.load();
+        let Some(leaf) = &certificate.0 else {
+            return Err(Failure::Unauthorized("expected the client certificate of a user, got none"));
+        };
+        let user = view.snapshot.deployment().and_then(|deployment| deployment.users.authenticate(leaf)).cloned();
+        let user = user.ok_or(Failure::Unauthorized("expected the client certificate of a user, got another one"))?;
+        Ok((view, user))
+    }
+
+    pub(super) fn secrets(&self, version: Version, request: &Request) -> Result<String, Failure> {
+        let (view, user) = self.authenticate(&certificate(request))?;
+        let names = query_values(request.uri().query().unwrap_or_default(), "s");
+        if names.is_empty() || names.iter().any(String::is_empty) {
+            return Err(Failure::BadRequest(
+                "query: expected the names of secrets as s=NAME, each not empty".to_owned(),
+            ));
+        }
+        let secrets = user_secrets::read(&view.snapshot, &user, names.iter().map(String::as_str))
+            .map_err(|error| refused("reading", &user, &error))?;
+        let secrets = secrets.iter().map(|(name, secret)| (name.clone(), shown(secret))).collect();
+        Ok(match version {
+            Version::V1 => encode_secrets_v1(&secrets),
+            Version::V2 => encode_secrets_v2(&secrets),
+        })
+    }
+
+    pub(super) async fn set_secrets(&self, version: Version, request: Request) -> Result<String, Failure> {
+        let certificate = certificate(&request);
+        self.authenticate(&certificate)?;
+        let body = SecretBytes::new(read_request(request, self.api.body_timeout).await?);
+        let interrupted = || Failure::Write("setting secrets was interrupted".to_owned());
+        let place = Arc::clone(&self.uploads).acquire_owned().await.map_err(|_| interrupted())?;
+        // Again: the manifest, and with it the user's permissions, may have changed while the body came.
+        let (view, user) = self.authenticate(&certificate)?;
+        let worker = Arc::clone(&user);
+        // The place goes with the work: a caller that hangs up does not stop it.
+        let work = move || {
+            let upload = decode(version, &body)
+                .map_err(|error| Failure::BadRequest(format!("request body: {}", report::chain(&error))))?;
+            let prepared = user_secrets::prepare_upload(&view.snapshot, &worker, upload, now())
+                .map_err(|error| refused("setting", &worker, &error))?;
+            Ok((prepared, place))
+        };
+        let (prepared, place) = tokio::task::spawn_blocking(work).await.map_err(|_| interrupted())??;
+        let number = prepared.record.secrets.len();
+        let written = self.api.writer.submit(Command::SetSecrets(prepared)).await;
+        drop(place);
+        written.map_err(|error| Failure::Write(report::with_hint(&error, error.hint())))?;
+        info!(user = %report::one_line(user.name().to_owned()), number, "secrets set");
+        Ok(success_without_data())
+    }
+}
+
+fn certificate(request: &Request) -> PeerCertificate {
+    request.extensions().get::<PeerCertificate>().cloned().unwrap_or_default()
+}
+
+/// Room for the uploads at work.
+pub(super) fn places() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(MAX_UPLOADS_IN_FLIGHT))
+}
+
+fn decode(version: Version, body: &SecretBytes) -> Result<BTreeMap<String, UserSecret>, DecodeError> {
+    match version {
+        Version::V1 => decode_user_secrets_v1(body.expose()),
+        Version::V2 => decode_user_secrets_v2(body.expose()),
+    }
+}
+
+fn refused(what: &'static str, user: &User, error: &UserSecretsError) -> Failure {
+    let text = report::chain(error);
+    warn!(user = %report::one_line(user.name().to_owned()), "{what} secrets refused: {text}");
+    Failure::Write(text)
+}
+
+fn shown(secret: &Secret) -> rest::Secret {
+    rest::Secret {
+        type_word: secret.secret_type.as_str().to_owned(),
+        size: secret.size,
+        shared: secret.shared,
+        user_defined: secret.user_defined,
+        cert: secret.certificate.clone(),
+        valid_for: secret.valid_for,
+        private: secret.private.as_ref().map(SecretBytes::duplicate),
+        public: secret.public.as_ref().map(SecretBytes::duplicate),
+    }
+}
