@@ -10,10 +10,13 @@ use marblerun_coordinator::view::SharedView;
 use marblerun_coordinator::writer::{self, Backing, WriteError, WriterHandle};
 use marblerun_coordinator_core::activation::Candidate;
 use marblerun_coordinator_core::ledger::{Command, Ledger, Refusal};
-use marblerun_coordinator_core::record::{CollateralAccepted, Genesis, Record};
+use marblerun_coordinator_core::record::{CollateralAccepted, Genesis, Record, SecretsSet};
+use marblerun_coordinator_core::secret::Secret;
 use marblerun_coordinator_core::set_manifest;
 use marblerun_coordinator_core::snapshot::Status;
 use marblerun_coordinator_core::time::Timestamp;
+use marblerun_coordinator_core::user_secrets::PreparedUpload;
+use marblerun_manifest::SecretType;
 use marblerun_pki::AltNames;
 use marblerun_sealing::{FixedSealKeys, HEAD_LEN, HEADER_LEN, SealMode, TrustClass, TrustContext};
 use marblerun_secret::SecretBytes;
@@ -302,4 +305,54 @@ async fn a_manifest_that_cannot_be_stored_is_not_set() {
     let world = World::open(directory.path());
     assert_eq!(world.view.load().status(), Status::AcceptingManifest);
     world.set_manifest().await.unwrap();
+}
+
+/// Together they are longer than what the storage takes at once.
+#[tokio::test]
+async fn long_records_that_wait_together_are_all_stored() {
+    const LENGTH: usize = 7 << 20;
+    const NUMBER: u8 = 6;
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path());
+    world.set_manifest().await.unwrap();
+    let deployment = Arc::clone(world.view.load().snapshot.deployment().unwrap());
+    let submit = |command| {
+        let writer = world.writer.clone();
+        tokio::spawn(async move { writer.submit(command).await })
+    };
+    let upload = |value: u8| {
+        let bytes = SecretBytes::new(vec![value; LENGTH]);
+        let secret = Secret {
+            secret_type: SecretType::Plain,
+            size: 0,
+            shared: false,
+            user_defined: true,
+            valid_for: 0,
+            certificate: None,
+            public: Some(bytes.duplicate()),
+            private: Some(bytes),
+        };
+        let record = SecretsSet { secrets: vec![("pw".to_owned(), Arc::new(secret))], log_lines: Vec::new() };
+        Command::SetSecrets(PreparedUpload { record, deployment: Arc::clone(&deployment) })
+    };
+    world.mode.store(HOLD, Ordering::Release);
+    let before = submit(collateral(1));
+    while world.mode.load(Ordering::Acquire) != HELD {
+        tokio::task::yield_now().await;
+    }
+    let together: Vec<_> = (1..=NUMBER).map(|value| submit(upload(b'a' + value))).collect();
+    tokio::task::yield_now().await;
+    world.mode.store(WORKS, Ordering::Release);
+    before.await.unwrap().unwrap();
+    for result in together {
+        result.await.unwrap().unwrap();
+    }
+    let stored = |world: &World| {
+        let view = world.view.load();
+        view.snapshot.deployment().unwrap().secrets["pw"].private.as_ref().unwrap().duplicate()
+    };
+    let last = stored(&world);
+    assert_eq!((last.len(), last.expose()[0]), (LENGTH, b'a' + NUMBER));
+    drop(world);
+    assert!(stored(&World::open(directory.path())).expose() == last.expose());
 }
