@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use marblerun_attestation::{CollateralFloor, FloorEntry};
 use thiserror::Error;
 
+use crate::counter::{CounterError, Counters, RaiseCounter};
 use crate::deployment::{Deployment, DeploymentError};
 use crate::identity::{Identity, IdentityError};
 use crate::record::{CollateralAccepted, Genesis, ManifestSet, Record, SecretsSet};
@@ -30,6 +31,8 @@ pub enum Command {
     },
     /// Set the values of user-defined secrets.
     SetSecrets(PreparedUpload),
+    /// Raise a Marble's counter.
+    RaiseCounter(RaiseCounter),
     /// Remember collateral that is newer than all before it.
     AcceptCollateral(CollateralAccepted),
 }
@@ -56,6 +59,9 @@ pub enum Refusal {
     /// Secrets that were uploaded meanwhile do not go together with these.
     #[error("the upload does not fit what was uploaded meanwhile")]
     Secrets(#[source] Box<UserSecretsError>),
+    /// The counter is not raised.
+    #[error(transparent)]
+    Counter(#[from] CounterError),
 }
 
 /// Why the records of a log do not make a state.
@@ -80,6 +86,7 @@ pub enum ReplayError {
 #[derive(Debug)]
 pub struct Ledger {
     snapshot: Arc<Snapshot>,
+    counters: Counters,
 }
 
 impl Ledger {
@@ -96,7 +103,7 @@ impl Ledger {
             floor: CollateralFloor::default(),
             update_log: Arc::default(),
         };
-        Ok(Self { snapshot: Arc::new(snapshot) })
+        Ok(Self { snapshot: Arc::new(snapshot), counters: Counters::default() })
     }
 
     /// The state that `records` make, in their order.
@@ -146,6 +153,7 @@ impl Ledger {
                 }
                 Ok(Some(Record::SecretsSet(record)))
             }
+            Command::RaiseCounter(wish) => Ok(self.counters.decide(wish)?.map(Record::CounterRaised)),
             Command::AcceptCollateral(accepted) => {
                 let news = raised(&self.snapshot.floor, &accepted) != self.snapshot.floor;
                 Ok(news.then_some(Record::CollateralAccepted(accepted)))
@@ -169,6 +177,8 @@ impl Ledger {
                 Ok(())
             }
             Record::SecretsSet(set) => self.set_secrets(set),
+            Record::CounterRaised(raised) if self.counters.apply(raised.clone()) => Ok(()),
+            Record::CounterRaised(_) => Err(ReplayError::OutOfPlace("a counter that does not rise")),
             Record::CollateralAccepted(accepted) => {
                 let floor = raised(&self.snapshot.floor, &accepted);
                 self.snapshot = Arc::new(Snapshot { floor, ..Snapshot::clone(&self.snapshot) });

@@ -6,10 +6,12 @@
 //! - [`record`]: what the log remembers; [`ledger`]: how records change the state; [`snapshot`]: what readers see.
 //! - [`set_manifest`]: from an uploaded manifest to a record. [`activation`]: from admitted evidence to parameters.
 //! - [`users`]: who may do what. [`user_secrets`]: secrets that users read and upload.
+//! - [`counter`]: monotonic counters of Marbles.
 //! - [`parameters`]: what a Marble receives. [`statement`]: what the Coordinator's quote speaks for.
 
 pub mod activation;
 pub mod certificate_template;
+pub mod counter;
 pub mod deployment;
 pub mod generate;
 pub mod identity;

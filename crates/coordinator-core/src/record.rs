@@ -16,6 +16,7 @@ use rustls_pki_types::UnixTime;
 use thiserror::Error;
 use zeroize::Zeroize;
 
+use crate::counter::{CounterRaised, MarbleName};
 use crate::secret::Secret;
 
 /// One change of the state.
@@ -35,6 +36,8 @@ pub enum Record {
     CollateralAccepted(CollateralAccepted),
     /// A user set the values of secrets.
     SecretsSet(SecretsSet),
+    /// A Marble raised one of its counters.
+    CounterRaised(CounterRaised),
 }
 
 /// The keys and certificates that a deployment is known by.
@@ -148,6 +151,11 @@ impl Record {
             })),
             Kind::ActivationCounted(counted) => Ok(Self::ActivationCounted { marble_type: counted.marble_type }),
             Kind::CollateralAccepted(accepted) => collateral_from_wire(&accepted).map(Self::CollateralAccepted),
+            Kind::CounterRaised(raised) => Ok(Self::CounterRaised(CounterRaised {
+                marble: MarbleName { marble_type: raised.marble_type, uuid: raised.uuid },
+                name: raised.name,
+                value: raised.value,
+            })),
             Kind::SecretsSet(set) => {
                 let shared = |wire| secret_from_wire(wire).map(|(name, secret)| (name, Arc::new(secret)));
                 Ok(Self::SecretsSet(SecretsSet {
@@ -183,6 +191,12 @@ impl Record {
                 tcb_info: accepted.numbers.tcb_info,
                 qe_identity: accepted.numbers.qe_identity,
                 newest_issue: accepted.newest_issue.as_secs(),
+            }),
+            Self::CounterRaised(raised) => Kind::CounterRaised(CounterRaisedWire {
+                marble_type: raised.marble.marble_type.clone(),
+                uuid: raised.marble.uuid.clone(),
+                name: raised.name.clone(),
+                value: raised.value,
             }),
             Self::SecretsSet(set) => Kind::SecretsSet(SecretsSetWire {
                 secrets: set.secrets.iter().map(|(name, secret)| secret_to_wire(name, secret)).collect(),
@@ -259,7 +273,7 @@ fn secret_from_wire(mut wire: SecretWire) -> Result<(String, Secret), RecordErro
 #[derive(Clone, PartialEq, Message)]
 #[prost(skip_debug)]
 struct RecordWire {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6")]
     kind: Option<Kind>,
 }
 
@@ -276,6 +290,8 @@ enum Kind {
     CollateralAccepted(CollateralAcceptedWire),
     #[prost(message, tag = "5")]
     SecretsSet(SecretsSetWire),
+    #[prost(message, tag = "6")]
+    CounterRaised(CounterRaisedWire),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -344,6 +360,18 @@ struct SecretWire {
 struct ActivationCountedWire {
     #[prost(string, tag = "1")]
     marble_type: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CounterRaisedWire {
+    #[prost(string, tag = "1")]
+    marble_type: String,
+    #[prost(string, tag = "2")]
+    uuid: String,
+    #[prost(string, tag = "3")]
+    name: String,
+    #[prost(uint64, tag = "4")]
+    value: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

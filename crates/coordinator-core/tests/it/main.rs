@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its fixtures must fail")]
 
 mod activation;
+mod counter;
 mod fixture;
 mod ledger_model;
 mod records;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use marblerun_attestation::{EvaluationNumbers, Fmspc, Tee};
+use marblerun_coordinator_core::counter::{CounterRaised, MarbleName};
 use marblerun_coordinator_core::record::{CollateralAccepted, Genesis, ManifestSet, Record, SecretsSet};
 use marblerun_coordinator_core::secret::Secret;
 use marblerun_manifest::SecretType;
@@ -78,7 +79,10 @@ fn secrets_set() -> impl Strategy<Value = Record> {
 
 fn record() -> impl Strategy<Value = Record> {
     let counted = "\\PC{0,20}".prop_map(|marble_type| Record::ActivationCounted { marble_type });
-    prop_oneof![genesis(), manifest_set(), counted, collateral(), secrets_set()]
+    let raised = ("\\PC{0,9}", "\\PC{0,9}", "\\PC{0,9}", any::<u64>()).prop_map(|(marble_type, uuid, name, value)| {
+        Record::CounterRaised(CounterRaised { marble: MarbleName { marble_type, uuid }, name, value })
+    });
+    prop_oneof![genesis(), manifest_set(), counted, collateral(), secrets_set(), raised]
 }
 
 /// Everything about a secret as text, its values included.
@@ -116,6 +120,7 @@ fn assert_same(left: &Record, right: &Record) {
             assert_eq!(left, right);
         }
         (Record::CollateralAccepted(left), Record::CollateralAccepted(right)) => assert_eq!(left, right),
+        (Record::CounterRaised(left), Record::CounterRaised(right)) => assert_eq!(left, right),
         _ => panic!("{left:?} became {right:?}"),
     }
 }

@@ -33,6 +33,8 @@ pub(super) enum Failure {
     Busy,
     /// No client certificate, or not that of a user.
     Unauthorized(&'static str),
+    /// The manifest does not switch the feature on.
+    Forbidden(&'static str),
     /// A write, or a read of secrets, failed after the request was understood: wrong state, refused manifest, missing
     /// permission, storage.
     Write(String),
@@ -45,6 +47,7 @@ impl Failure {
         match (self, version) {
             (Self::NotAllowed, _) => StatusCode::METHOD_NOT_ALLOWED,
             (Self::Gone, _) => StatusCode::GONE,
+            (Self::Forbidden(_), _) => StatusCode::FORBIDDEN,
             (Self::Unauthorized(_), _) => StatusCode::UNAUTHORIZED,
             (Self::BadRequest(_), _) | (Self::Write(_), Version::V1) => StatusCode::BAD_REQUEST,
             (Self::TooLarge(_), _) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -58,7 +61,7 @@ impl Failure {
         match self {
             Self::NotAllowed => String::new(),
             Self::Gone => "this endpoint is gone: use POST /api/v2/recover".to_owned(),
-            Self::Unauthorized(text) => (*text).to_owned(),
+            Self::Unauthorized(text) | Self::Forbidden(text) => (*text).to_owned(),
             Self::TooLarge(limit) => format!("request body: expected at most {limit} bytes, got more"),
             Self::Slow => "request body: expected it to arrive in time".to_owned(),
             Self::Busy => "too many requests at once: try again".to_owned(),
@@ -117,6 +120,7 @@ mod tests {
         check(Failure::Read("x".to_owned()), Version::V2, 500, TEXT);
         check(Failure::Unauthorized("x"), Version::V1, 401, TEXT);
         check(Failure::Unauthorized("x"), Version::V2, 401, JSON);
+        check(Failure::Forbidden("x"), Version::V2, 403, TEXT);
         check(Failure::NotAllowed, Version::V2, 405, TEXT);
         check(Failure::Gone, Version::V1, 410, TEXT);
         check(Failure::TooLarge(1), Version::V2, 413, TEXT);

@@ -1,6 +1,7 @@
 //! The client API: HTTPS, versions 1 and 2.
 
 mod answer;
+mod counter;
 mod encoded;
 mod secrets;
 
@@ -91,6 +92,7 @@ async fn dispatch(State(shared): State<Arc<Shared>>, request: Request) -> Respon
         ("GET", v2::SECRETS) => (V2, shared.secrets(V2, &request).map(Bytes::from)),
         ("POST", v1::SECRETS) => (V1, shared.set_secrets(V1, request).await.map(Bytes::from)),
         ("POST", v2::SECRETS) => (V2, shared.set_secrets(V2, request).await.map(Bytes::from)),
+        ("POST", v2::MONOTONIC_COUNTER) => (V2, shared.raise_counter(request).await.map(Bytes::from)),
         ("POST", v1::RECOVER) => (V1, Err(Failure::Gone)),
         _ => (V2, Err(Failure::NotAllowed)),
     };

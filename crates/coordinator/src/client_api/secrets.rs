@@ -80,7 +80,7 @@ impl Shared {
     }
 }
 
-fn certificate(request: &Request) -> PeerCertificate {
+pub(super) fn certificate(request: &Request) -> PeerCertificate {
     request.extensions().get::<PeerCertificate>().cloned().unwrap_or_default()
 }
 
