@@ -13,7 +13,7 @@ use thiserror::Error;
 pub const MESH_ADDR: &str = "EDG_COORDINATOR_MESH_ADDR";
 /// Address of the client API (HTTPS), default `:4433`.
 pub const CLIENT_ADDR: &str = "EDG_COORDINATOR_CLIENT_ADDR";
-/// Address of the metrics listener; not served yet, therefore refused.
+/// Address of the metrics listener (plain HTTP); without it nothing is served there.
 pub const PROMETHEUS_ADDR: &str = "EDG_COORDINATOR_PROMETHEUS_ADDR";
 /// Comma-separated names and IP addresses for new CA certificates, default `localhost`.
 pub const DNS_NAMES: &str = "EDG_COORDINATOR_DNS_NAMES";
@@ -55,8 +55,8 @@ pub struct Config {
     pub startup_manifest: Option<PathBuf>,
     /// `OE_SIMULATION` as it is; the TEE decides what it means.
     pub simulation: Option<String>,
-    /// The metrics listener was asked for.
-    pub metrics_requested: bool,
+    /// Where metrics, events, and probes are served, if at all.
+    pub metrics_addr: Option<SocketAddr>,
     /// How to log.
     pub log: LogConfig,
 }
@@ -114,6 +114,7 @@ impl Config {
         };
         let mesh_addr = address(MESH_ADDR, ":2001");
         let client_addr = address(CLIENT_ADDR, ":4433");
+        let metrics_addr = get(PROMETHEUS_ADDR).map(|value| address(PROMETHEUS_ADDR, &value));
 
         let mut flag = |variable: &'static str| match get(variable).as_deref() {
             None | Some("0") => false,
@@ -156,7 +157,7 @@ impl Config {
             collateral_dir: get(COLLATERAL_DIR).map(PathBuf::from),
             startup_manifest: get(STARTUP_MANIFEST).map(PathBuf::from),
             simulation: get(SIMULATION),
-            metrics_requested: get(PROMETHEUS_ADDR).is_some(),
+            metrics_addr,
             log: LogConfig { debug, json },
         })
     }
@@ -191,6 +192,7 @@ mod tests {
         assert_eq!(config.dns_names, "localhost");
         assert_eq!(config.seal_dir, PathBuf::from("/srv/marblerun-coordinator-data"));
         assert_eq!(config.simulation, None);
+        assert_eq!(config.metrics_addr, None, "metrics are served only where asked for");
     }
 
     #[test]
@@ -226,7 +228,7 @@ mod tests {
             (COLLATERAL_DIR, "/collateral"),
             (STARTUP_MANIFEST, "/manifest.json"),
             (SIMULATION, "1"),
-            (PROMETHEUS_ADDR, ":9000"),
+            (PROMETHEUS_ADDR, "127.0.0.1:9000"),
             (LOG_FORMAT, "JSON"),
             (DEV_MODE, "1"),
         ])
@@ -239,7 +241,7 @@ mod tests {
             collateral_dir: Some("/collateral".into()),
             startup_manifest: Some("/manifest.json".into()),
             simulation: Some("1".to_owned()),
-            metrics_requested: true,
+            metrics_addr: Some("127.0.0.1:9000".parse().unwrap()),
             log: LogConfig { debug: true, json: true },
         };
         assert_eq!(config, expected);

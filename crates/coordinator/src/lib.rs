@@ -11,6 +11,7 @@ pub mod listener;
 pub mod log;
 pub mod manifest_setter;
 pub mod marble_api;
+pub mod metrics;
 pub mod quoter;
 pub mod report;
 mod seal_keys;

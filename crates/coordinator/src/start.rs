@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::listener::{Limits, Listener, Protocols};
 use crate::manifest_setter::ManifestSetter;
 use crate::marble_api::{self, Activator};
+use crate::metrics::{Metrics, MetricsListener, count_requests};
 use crate::quoter::Quoter;
 use crate::report;
 use crate::seal_keys::TeeSealKeys;
@@ -33,6 +34,7 @@ use crate::writer::{self, Backing};
 pub struct Coordinator {
     client: Listener,
     mesh: Listener,
+    metrics: Option<MetricsListener>,
 }
 
 /// Opens the state, proves that the TEE works, sets the start-up manifest, and binds both listeners.
@@ -53,7 +55,7 @@ pub async fn start_with_limits(config: Config, limits: Limits) -> Result<Coordin
     let tee = marblerun_tee::detect(config.simulation.as_deref()).map_err(|error| hinted(&error, error.hint()))?;
     let class = tee.trust_class(Path::new(TRUST_PATH))?;
     let trust = Trust::new(&class, config.collateral_dir.as_deref())?;
-    announce(&trust, &config);
+    announce(&trust);
 
     let (tee, trust) = (Arc::new(tee), Arc::new(trust));
     let (ledger, backing) = open_state(&config, &tee, &trust)?;
@@ -73,7 +75,8 @@ pub async fn start_with_limits(config: Config, limits: Limits) -> Result<Coordin
 
     let trust_class = trust.class();
     let body_timeout = limits.body_timeout;
-    let client = client_api::router(ClientApi {
+    let metrics = config.metrics_addr.is_some().then(|| Arc::new(Metrics::default()));
+    let mut client = client_api::router(ClientApi {
         view: view.clone(),
         quoter,
         setter,
@@ -81,18 +84,33 @@ pub async fn start_with_limits(config: Config, limits: Limits) -> Result<Coordin
         trust_class,
         body_timeout,
     });
+    if let Some(metrics) = &metrics {
+        let counting = axum::middleware::from_fn_with_state(Arc::clone(metrics), count_requests);
+        client = client.layer(counting);
+    }
     let tls = server_config(root, ClientCertificate::Optional, Protocols::Http.alpn())?;
     let client = Listener::bind(config.client_addr, tls, Protocols::Http, limits, client)
         .await
         .map_err(|error| cannot_listen("EDG_COORDINATOR_CLIENT_ADDR", config.client_addr, &error))?;
 
-    let mesh = marble_api::router(Arc::new(Activator::new(trust, view, writer)));
+    let (metrics_view, metrics_writer) = (view.clone(), writer.clone());
+    let mesh = marble_api::router(Arc::new(Activator::new(trust, view, writer, metrics.clone())));
     let tls = server_config(marble_root, ClientCertificate::Required, Protocols::Http2Only.alpn())?;
     let mesh = Listener::bind(config.mesh_addr, tls, Protocols::Http2Only, limits, mesh)
         .await
         .map_err(|error| cannot_listen("EDG_COORDINATOR_MESH_ADDR", config.mesh_addr, &error))?;
+    let metrics = match config.metrics_addr.zip(metrics) {
+        None => None,
+        Some((address, metrics)) => {
+            let listener = MetricsListener::bind(address, limits, metrics, metrics_view, metrics_writer)
+                .await
+                .map_err(|error| cannot_listen("EDG_COORDINATOR_PROMETHEUS_ADDR", address, &error))?;
+            info!(metrics = %listener.local_addr()?, "listening for scrapes, without TLS");
+            Some(listener)
+        }
+    };
     info!(client = %client.local_addr()?, mesh = %mesh.local_addr()?, "listening");
-    Ok(Coordinator { client, mesh })
+    Ok(Coordinator { client, mesh, metrics })
 }
 
 /// A record holds a manifest and what was made from it; it must never be one that cannot be sealed.
@@ -119,13 +137,18 @@ impl Coordinator {
         self.mesh.local_addr()
     }
 
-    /// Serves both listeners until the process is killed: there is no other way to end.
+    /// Serves all listeners until the process is killed: there is no other way to end.
     pub async fn serve(self) {
-        tokio::join!(self.client.serve(), self.mesh.serve());
+        let metrics = async {
+            if let Some(metrics) = self.metrics {
+                metrics.serve().await;
+            }
+        };
+        tokio::join!(self.client.serve(), self.mesh.serve(), metrics);
     }
 }
 
-fn announce(trust: &Trust, config: &Config) {
+fn announce(trust: &Trust) {
     match trust.class() {
         "hardware" => info!(trust.class = "hardware", "evidence must verify under the vendors' roots"),
         "software" => {
@@ -137,9 +160,6 @@ fn announce(trust: &Trust, config: &Config) {
             );
         }
         class => warn!(trust.class = class, "no TEE and no evidence: nothing is protected and any Marble is accepted"),
-    }
-    if config.metrics_requested {
-        warn!("EDG_COORDINATOR_PROMETHEUS_ADDR is set, but this version serves no metrics");
     }
 }
 

@@ -4,6 +4,7 @@
 //! nothing. After a storage error of unknown extent nothing more is written by this process, readers go on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use marblerun_coordinator_core::ledger::{Command, Ledger, Refusal, ReplayError};
@@ -77,7 +78,10 @@ struct Request {
 
 /// The way to the writer. It ends when the last handle is dropped.
 #[derive(Clone)]
-pub struct WriterHandle(mpsc::Sender<Request>);
+pub struct WriterHandle {
+    requests: mpsc::Sender<Request>,
+    has_ended: Arc<AtomicBool>,
+}
 
 impl WriterHandle {
     /// Makes the change durable and visible, or refuses it.
@@ -98,9 +102,14 @@ impl WriterHandle {
         self.send(Command::SetManifest(Box::new(set)), Some(options)).await
     }
 
+    /// Whether nothing can be written any more until the process is started again.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed) || self.requests.is_closed()
+    }
+
     async fn send(&self, command: Command, options: Option<CommitOptions>) -> Result<(), WriteError> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(Request { command, options, reply }).await.map_err(|_| WriteError::Ended)?;
+        self.requests.send(Request { command, options, reply }).await.map_err(|_| WriteError::Ended)?;
         answer.await.map_err(|_| WriteError::Ended)?
     }
 }
@@ -112,9 +121,10 @@ impl WriterHandle {
 /// If the system gives no thread.
 pub fn start(ledger: Ledger, backing: Backing, shared: SharedView) -> std::io::Result<WriterHandle> {
     let (sender, requests) = mpsc::channel(QUEUE);
-    let writer = Writer { ledger, backing: Some(backing), shared };
+    let has_ended = Arc::new(AtomicBool::new(false));
+    let writer = Writer { ledger, backing: Some(backing), shared, has_ended: Arc::clone(&has_ended) };
     thread::Builder::new().name("writer".to_owned()).spawn(move || writer.run(requests))?;
-    Ok(WriterHandle(sender))
+    Ok(WriterHandle { requests: sender, has_ended })
 }
 
 /// The view that belongs to a ledger and its backing.
@@ -130,6 +140,8 @@ struct Writer {
     ledger: Ledger,
     /// `None` once an error left it unknown what is stored.
     backing: Option<Backing>,
+    /// For handles: `backing` is gone.
+    has_ended: Arc<AtomicBool>,
     shared: SharedView,
 }
 
@@ -144,6 +156,7 @@ impl Writer {
                 waiting.push(next);
             }
             self.serve(&mut waiting);
+            self.has_ended.store(self.backing.is_none(), Ordering::Relaxed);
         }
     }
 

@@ -14,6 +14,7 @@ use tracing::{info, info_span, warn};
 use super::status::Refused;
 use crate::body_budget::BodyAccount;
 use crate::clock::now;
+use crate::metrics::{Event, Metrics};
 use crate::report;
 use crate::trust::{Accepted, Trust};
 use crate::view::{SharedView, View};
@@ -30,12 +31,13 @@ pub struct Activator {
     view: SharedView,
     writer: WriterHandle,
     places: Arc<Semaphore>,
+    pub(super) metrics: Option<Arc<Metrics>>,
 }
 
 impl Activator {
-    /// An activator for the state behind `view`.
-    pub fn new(trust: Arc<Trust>, view: SharedView, writer: WriterHandle) -> Self {
-        Self { trust, view, writer, places: Arc::new(Semaphore::new(MAX_IN_FLIGHT)) }
+    /// An activator for the state behind `view`, which counts in `metrics`.
+    pub fn new(trust: Arc<Trust>, view: SharedView, writer: WriterHandle, metrics: Option<Arc<Metrics>>) -> Self {
+        Self { trust, view, writer, places: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), metrics }
     }
 
     /// Answers one request; `leaf` is the certificate of the TLS connection, and `account` what the request takes.
@@ -51,12 +53,20 @@ impl Activator {
     ) -> Result<Parameters, Status> {
         let marble_type = shortened(&request.marble_type);
         let uuid = shortened(&request.uuid);
+        let quote = self.metrics.as_ref().map(|_| Event::kept_quote(&request.quote)).unwrap_or_default();
         match self.answer(leaf, request, account).await {
             Ok(prepared) => {
+                if let Some(metrics) = &self.metrics {
+                    let event = Event::new(now(), marble_type.clone(), uuid, quote);
+                    metrics.activated(&prepared.uuid.to_string(), event);
+                }
                 info!(marble.type = marble_type, marble.uuid = %prepared.uuid, "Marble activated");
                 Ok(message(prepared.parameters))
             }
             Err(refused) => {
+                if let Some(metrics) = &self.metrics {
+                    metrics.refused(refused.was_verified().then_some((&marble_type, &uuid)));
+                }
                 let (code, reason) = (refused.code(), refused.reason());
                 let text = report::chain(&refused);
                 warn!(marble.type = marble_type, marble.uuid = uuid, ?code, reason, "activation refused: {text}");
@@ -171,7 +181,7 @@ mod tests {
         let backing = Backing::Log(log);
         let view = SharedView::new(writer::view(&ledger, &backing));
         let writer = writer::start(ledger, backing, view.clone()).unwrap();
-        let activator = Activator::new(Arc::new(trust), view, writer);
+        let activator = Activator::new(Arc::new(trust), view, writer, None);
         activator.places.forget_permits(MAX_IN_FLIGHT - places);
         Arc::new(activator)
     }

@@ -51,14 +51,21 @@ impl Service<http::Request<Body>> for MarbleService {
             return Box::pin(std::future::ready(Ok(status.into_http())));
         }
         let method = Activate(Arc::clone(&self.0));
+        let metrics = self.0.metrics.clone();
+        if let Some(metrics) = &metrics {
+            metrics.grpc.start();
+        }
         Box::pin(async move {
             let mut grpc = Grpc::new(ProstCodec::default())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(MAX_RESPONSE_BYTES);
             let account = request.extensions().get::<BodyAccount>().cloned();
-            let answer = grpc.unary(method, request).await;
+            let mut answer = grpc.unary(method, request).await;
             if account.is_some_and(|account| account.is_exceeded()) {
-                return Ok(tonic::Status::resource_exhausted("too many requests at once").into_http());
+                answer = tonic::Status::resource_exhausted("too many requests at once").into_http();
+            }
+            if let Some(metrics) = metrics {
+                metrics.grpc.handle(answer.headers());
             }
             Ok(answer)
         })
@@ -73,6 +80,9 @@ impl UnaryService<ActivationReq> for Activate {
 
     fn call(&mut self, request: tonic::Request<ActivationReq>) -> Self::Future {
         let activator = Arc::clone(&self.0);
+        if let Some(metrics) = &activator.metrics {
+            metrics.grpc.receive();
+        }
         Box::pin(async move {
             let PeerCertificate(leaf) = request.extensions().get::<PeerCertificate>().cloned().unwrap_or_default();
             let account = request.extensions().get::<BodyAccount>().cloned();

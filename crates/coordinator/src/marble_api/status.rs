@@ -41,6 +41,18 @@ impl Refused {
         }
     }
 
+    /// Whether it is certain that the Marble's evidence was accepted before.
+    pub(super) fn was_verified(&self) -> bool {
+        use ActivationError::{Refused, State, UnknownType, Uuid};
+        match self {
+            Self::Write(_) => true,
+            // A UUID that is none is no label.
+            Self::Activation(State | UnknownType(_) | Refused(_) | Uuid(_)) => false,
+            Self::Activation(_) => true,
+            Self::NoCertificate | Self::Busy | Self::Evidence(_) | Self::Interrupted => false,
+        }
+    }
+
     /// A stable word for logs.
     pub(super) fn reason(&self) -> &'static str {
         match self {

@@ -50,7 +50,7 @@ pub fn config(seal_dir: &Path) -> Config {
         collateral_dir: None,
         startup_manifest: None,
         simulation: Some("1".to_owned()),
-        metrics_requested: false,
+        metrics_addr: None,
         log: LogConfig { debug: false, json: false },
     }
 }
