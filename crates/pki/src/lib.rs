@@ -33,7 +33,6 @@ pub mod secret_certificate;
 pub mod signature;
 pub mod template;
 pub mod tls;
-pub mod url;
 
 pub use certificate::{Certificate, CertificateError};
 pub use derive::derive_symmetric_key;

@@ -48,7 +48,7 @@ pub struct CertificateTemplate {
     pub email_addresses: Vec<String>,
     /// `IPAddresses`; absent means `["127.0.0.1", "::1"]`.
     pub ip_addresses: Option<Vec<IpAddr>>,
-    /// `URIs`, assembled: see [`crate::url::Url::to_text`].
+    /// `URIs`, each assembled to its text.
     pub uris: Vec<String>,
     /// `PermittedDNSDomainsCritical`: makes the name constraints critical.
     pub permitted_dns_domains_critical: bool,

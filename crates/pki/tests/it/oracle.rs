@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use marblerun_pki::name::ExtraName;
 use marblerun_pki::template::ExtraExtension;
-use marblerun_pki::url::Url;
 use marblerun_pki::{Certificate, CertificateTemplate, KeyKind, SecretValidity, Subject, issue_secret_certificate};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -69,7 +68,6 @@ fn testdata() -> PathBuf {
 }
 
 fn template_full() -> CertificateTemplate {
-    let url = Url { scheme: "spiffe".into(), host: "td".into(), path: "/wl".into(), ..Url::default() };
     CertificateTemplate {
         subject: Subject {
             organization: vec!["O1".into(), "O2".into()],
@@ -80,7 +78,7 @@ fn template_full() -> CertificateTemplate {
         dns_names: Some(vec!["f.example".into(), "*.f.example".into()]),
         ip_addresses: Some(vec!["192.0.2.8".parse().unwrap(), "2001:db8::1".parse().unwrap()]),
         email_addresses: vec!["a@b.example".into()],
-        uris: vec![url.to_text()],
+        uris: vec!["spiffe://td/wl".into()],
         key_usage: 1,
         ext_key_usage: Some(vec![1]),
         extra_extensions: vec![ExtraExtension { id: vec![1, 2, 3, 4], critical: false, value: vec![5, 0] }],
