@@ -275,7 +275,9 @@ fn simulator(transcript: &mut Transcript) {
         "mount --rbind / changed-root && exec chroot changed-root setpriv --ambient-caps=-all --inh-caps=-all \"$@\"",
         "sh",
     ]);
-    nobody.arg(program("marble-sim")).args(["run", "--instance"]).arg(site.path("hello"));
+    // The build directory may lie below a home directory that others cannot enter.
+    fs::copy(program("marble-sim"), site.path("marble-sim")).unwrap();
+    nobody.arg(site.path("marble-sim")).args(["run", "--instance"]).arg(site.path("hello"));
     add(
         "neither root nor namespaces",
         run(nobody.arg("--root").arg(site.path(ROOT)).args(["--", "/bin/premain-libos"])),
