@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use marblerun_json::{RawJson, decode_object};
 
 use crate::rest::envelope::{success_of, success_without_data};
@@ -248,6 +250,13 @@ pub struct SignQuoteAnswer {
 decode_object!(SignQuoteAnswer { "tcbStatus" => tcb_status, "verificationSignature" => verification_signature });
 
 impl SignQuoteAnswer {
+    /// What the signature is over: the base64 of the quote as it was sent, then the status.
+    pub fn signed_text(quote: &[u8], tcb_status: &str) -> Vec<u8> {
+        let mut text = STANDARD.encode(quote);
+        text.push_str(tcb_status);
+        text.into_bytes()
+    }
+
     /// The body in version 2.
     pub fn to_v2(&self) -> String {
         success_of(|object| {

@@ -19,10 +19,13 @@ pub use envelope::{
     Envelope, EnvelopeKind, decode_envelope, error, fail, fail_with_data, success, success_without_data,
 };
 pub use paths::{v1, v2};
-pub use query::{NonceError, decode_nonce, encode_nonce, query_values};
+pub use query::{NonceError, decode_nonce, encode_nonce, encode_secret_names, query_values};
 pub use request::{
     MAX_RECOVER_BODY_BYTES, MAX_REQUEST_BODY_BYTES, MonotonicCounterRequest, RecoverRequest, SetManifestRequest,
     SignQuoteRequest, decode_request,
 };
-pub use secret::{Secret, encode_secrets_v1, encode_secrets_v2};
+pub use secret::{
+    Secret, SecretsAnswer, UserSecretValue, encode_secrets_v1, encode_secrets_v2, set_secrets_body_v1,
+    set_secrets_body_v2,
+};
 pub use update::{AcknowledgeAnswer, CounterAnswer, MessageAnswer, PendingUpdateAnswer, UpdateAnswer, UpdateLogAnswer};

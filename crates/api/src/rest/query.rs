@@ -49,6 +49,21 @@ pub fn encode_nonce(nonce: &[u8]) -> String {
     format!("nonce={}", NONCE_BASE64.encode(nonce).replace('=', "%3D"))
 }
 
+/// The query of GET secrets: `s` once for each name, percent-encoded (RFC 3986 2.1).
+pub fn encode_secret_names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let mut query = String::new();
+    for name in names {
+        query.push_str(if query.is_empty() { "s=" } else { "&s=" });
+        for byte in name.bytes() {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => query.push(char::from(byte)),
+                other => query.push_str(&format!("%{other:02X}")),
+            }
+        }
+    }
+    query
+}
+
 fn decode_component(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -89,6 +104,13 @@ mod tests {
         for query in [None, Some(""), Some("nonce="), Some("nonce"), Some("Nonce=x"), Some("a=b"), Some("nonce=x;y")] {
             assert_eq!(decode_nonce(query), Ok(None), "{query:?}");
         }
+    }
+
+    #[test]
+    fn names_of_secrets_survive_the_query_whatever_they_contain() {
+        let names = ["web", "a b&s=c;d+%", "é", ""];
+        assert_eq!(query_values(&encode_secret_names(names), "s"), names);
+        assert_eq!(encode_secret_names(["a b", "c"]), "s=a%20b&s=c");
     }
 
     #[test]

@@ -67,6 +67,17 @@ impl Decode for RecoverRequest {
     }
 }
 
+impl RecoverRequest {
+    /// The body. It holds the secret as it is in the request.
+    pub fn to_body(&self) -> Vec<u8> {
+        text_of(|object| {
+            object
+                .member("recoverySecret", &self.recovery_secret.as_ref().map(SecretBytes::expose))
+                .member("recoverySecretSignature", &self.recovery_secret_signature)
+        })
+    }
+}
+
 /// Body of POST sign-quote.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SignQuoteRequest {
@@ -75,6 +86,13 @@ pub struct SignQuoteRequest {
 }
 
 decode_object!(SignQuoteRequest { "sgxQuote" => sgx_quote });
+
+impl SignQuoteRequest {
+    /// The body.
+    pub fn to_body(&self) -> Vec<u8> {
+        text_of(|object| object.member("sgxQuote", &self.sgx_quote))
+    }
+}
 
 /// Body of POST monotonic-counter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,3 +104,28 @@ pub struct MonotonicCounterRequest {
 }
 
 decode_object!(MonotonicCounterRequest { "name" => name, "value" => value });
+
+impl MonotonicCounterRequest {
+    /// The body.
+    pub fn to_body(&self) -> Vec<u8> {
+        text_of(|object| object.member("name", &self.name).member("value", &self.value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_read_back_as_they_were_written() {
+        let secret = Some(SecretBytes::copy_from(&[7; 33]));
+        let request = RecoverRequest { recovery_secret: secret, recovery_secret_signature: vec![1, 2] };
+        let read: RecoverRequest = decode_request(&request.to_body()).unwrap();
+        assert_eq!(read.recovery_secret.map(|secret| secret.expose().to_vec()), Some(vec![7; 33]));
+        assert_eq!(read.recovery_secret_signature, [1, 2]);
+        let request = SignQuoteRequest { sgx_quote: vec![0, 255] };
+        assert_eq!(decode_request::<SignQuoteRequest>(&request.to_body()).unwrap(), request);
+        let request = MonotonicCounterRequest { name: "db\"".to_owned(), value: u64::MAX };
+        assert_eq!(decode_request::<MonotonicCounterRequest>(&request.to_body()).unwrap(), request);
+    }
+}

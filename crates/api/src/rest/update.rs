@@ -80,6 +80,19 @@ impl AcknowledgeAnswer {
     }
 }
 
+impl AcknowledgeAnswer {
+    /// Reads the words of version 1, which name no users: `All` at the beginning, or the number that is missing.
+    ///
+    /// `None` if they are other words.
+    pub fn from_v1_words(words: &str) -> Option<Self> {
+        let missing_acknowledgments = match words.split(' ').next()? {
+            "All" => 0,
+            number => number.parse().ok()?,
+        };
+        Some(Self { message: words.to_owned(), missing_acknowledgments, ..Self::default() })
+    }
+}
+
 fn missing_words(missing: u64) -> String {
     match missing {
         1 => "1 user still needs to acknowledge the update manifest".to_owned(),
@@ -177,5 +190,23 @@ impl CounterAnswer {
     /// The body in version 2.
     pub fn to_v2(&self) -> String {
         success_of(|object| object.member("value", &self.value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_version_1_read_back() {
+        for missing in [0, 1, 7] {
+            let answer = AcknowledgeAnswer { missing_acknowledgments: missing, ..AcknowledgeAnswer::default() };
+            let envelope = crate::rest::decode_envelope(answer.to_v1().as_bytes(), 1000).unwrap();
+            let read = AcknowledgeAnswer::from_v1_words(&envelope.data_text()).unwrap();
+            assert_eq!(read.missing_acknowledgments, missing);
+        }
+        for words in ["", "all users", "-1 users", "Nobody"] {
+            assert_eq!(AcknowledgeAnswer::from_v1_words(words), None, "{words}");
+        }
     }
 }
