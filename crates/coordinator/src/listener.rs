@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,10 +15,10 @@ use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -25,6 +26,7 @@ use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use crate::body_budget::{BodyBudget, BudgetedBody};
+use crate::tls::{Generation, ListenerTls};
 
 /// Receive window of HTTP/2, for a stream and for a connection: the protocol's own default (RFC 9113 6.9.2).
 const HTTP2_WINDOW_BYTES: u32 = 65_535;
@@ -73,6 +75,10 @@ impl Default for Limits {
 #[derive(Clone, Debug, Default)]
 pub struct PeerCertificate(pub Option<Arc<[u8]>>);
 
+/// The certificate (DER) that we showed on the TLS connection that carries a request, as a request extension.
+#[derive(Clone, Debug)]
+pub struct ShownCertificate(pub Arc<[u8]>);
+
 /// Which protocols a listener speaks after the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocols {
@@ -95,7 +101,7 @@ impl Protocols {
 /// A bound socket with everything needed to serve it.
 pub struct Listener {
     socket: TcpListener,
-    tls: TlsAcceptor,
+    tls: Arc<ListenerTls>,
     protocols: Protocols,
     limits: Limits,
     router: Router,
@@ -109,7 +115,7 @@ impl Listener {
     /// The socket's error, for example that the port is in use.
     pub async fn bind(
         address: SocketAddr,
-        tls: ServerConfig,
+        tls: Arc<ListenerTls>,
         protocols: Protocols,
         limits: Limits,
         router: Router,
@@ -121,7 +127,7 @@ impl Listener {
             }
             result => result?,
         };
-        Ok(Self { socket, tls: TlsAcceptor::from(Arc::new(tls)), protocols, limits, router })
+        Ok(Self { socket, tls, protocols, limits, router })
     }
 
     /// The bound address, with the port that the system chose for port 0.
@@ -153,7 +159,7 @@ impl Listener {
                 continue;
             };
             let connection = Connection {
-                tls: self.tls.clone(),
+                shown: self.tls.subscribe(),
                 protocols: self.protocols,
                 limits: self.limits,
                 router: self.router.clone(),
@@ -172,7 +178,7 @@ fn is_no_ipv6(error: &io::Error) -> bool {
 }
 
 struct Connection {
-    tls: TlsAcceptor,
+    shown: watch::Receiver<Option<Arc<Generation>>>,
     protocols: Protocols,
     limits: Limits,
     router: Router,
@@ -182,26 +188,32 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream, peer: SocketAddr) {
+    async fn run(mut self, stream: TcpStream, peer: SocketAddr) {
         // Small answers must not wait for the peer's acknowledgement.
         let _ = stream.set_nodelay(true);
-        let Some(stream) = self.handshake(stream, peer).await else { return };
+        let Some((stream, shown)) = self.handshake(stream, peer).await else { return };
         let session = stream.get_ref().1;
         if self.protocols == Protocols::Http2Only && session.alpn_protocol() != Some(b"h2") {
             debug!(peer.addr = %peer, "connection closed: HTTP/2 was not negotiated");
             return;
         }
         let leaf = session.peer_certificates().and_then(<[_]>::first).map(|leaf| Arc::from(leaf.as_ref()));
-        self.http(stream, PeerCertificate(leaf), peer).await;
+        self.http(stream, PeerCertificate(leaf), shown, peer).await;
     }
 
-    async fn handshake(&self, stream: TcpStream, peer: SocketAddr) -> Option<TlsStream<TcpStream>> {
+    async fn handshake(
+        &mut self,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Option<(TlsStream<TcpStream>, ShownCertificate)> {
         let handshake = async {
             // Whoever says nothing takes no place from those who do.
             stream.peek(&mut [0]).await.ok()?;
             let _place = self.handshakes.acquire().await.ok()?;
-            match self.tls.accept(stream).await {
-                Ok(stream) => Some(stream),
+            // Taken here and not at the hello, so that it is certain which certificate the client saw.
+            let generation = self.shown.borrow_and_update().clone()?;
+            match TlsAcceptor::from(generation.config()).accept(stream).await {
+                Ok(stream) => Some((stream, ShownCertificate(Arc::clone(generation.certificate())))),
                 Err(error) => {
                     debug!(peer.addr = %peer, error = &error as &dyn std::error::Error, "TLS handshake failed");
                     None
@@ -211,7 +223,13 @@ impl Connection {
         timeout(self.limits.handshake_timeout, handshake).await.ok().flatten()
     }
 
-    async fn http(&self, stream: TlsStream<TcpStream>, certificate: PeerCertificate, peer: SocketAddr) {
+    async fn http(
+        self,
+        stream: TlsStream<TcpStream>,
+        certificate: PeerCertificate,
+        shown: ShownCertificate,
+        peer: SocketAddr,
+    ) {
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let (router, bodies) = (self.router.clone(), self.bodies.clone());
         let asked = Arc::new(AtomicBool::new(false));
@@ -219,6 +237,7 @@ impl Connection {
         let service = TowerToHyperService::new(tower::service_fn(move |mut request: hyper::Request<Incoming>| {
             first_request.store(true, Ordering::Relaxed);
             request.extensions_mut().insert(certificate.clone());
+            request.extensions_mut().insert(shown.clone());
             request.extensions_mut().insert(PeerAddress(peer));
             let account = bodies.account();
             request.extensions_mut().insert(account.clone());
@@ -232,11 +251,12 @@ impl Connection {
             }
         }));
         let io = TokioIo::new(stream);
+        let (http1, http2, mut other_certificate) = (self.http1(), self.http2(), self.shown.clone());
         let served = async {
             if is_http2 {
-                self.http2().serve_connection(io, service).await
+                until_another_certificate(http2.serve_connection(io, service), &mut other_certificate).await
             } else {
-                self.http1().serve_connection(io, service).await
+                until_another_certificate(http1.serve_connection(io, service), &mut other_certificate).await
             }
         };
         // A client may finish the handshake and then say nothing; HTTP/2 would wait for its preface without end.
@@ -276,6 +296,20 @@ impl Connection {
             .initial_stream_window_size(HTTP2_WINDOW_BYTES);
         builder
     }
+}
+
+/// Serves a connection to its end. Once another certificate is shown, it ends after the requests that it carries: what
+/// it was built on is no longer ours to speak for.
+async fn until_another_certificate<C: GracefulConnection>(
+    connection: C,
+    shown: &mut watch::Receiver<Option<Arc<Generation>>>,
+) -> Result<(), C::Error> {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        Ok(()) = shown.changed() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
 }
 
 /// The other end of the connection that carries a request, as a request extension.

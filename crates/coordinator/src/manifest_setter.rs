@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use marblerun_coordinator_core::ledger::Refusal;
+use marblerun_coordinator_core::ledger::{Command, Refusal};
 use marblerun_coordinator_core::recovery::{MAX_SHARES, RecoverySecrets, Scheme};
 use marblerun_coordinator_core::set_manifest::{PreparedManifest, SetManifestError, prepare};
 use marblerun_sealing::{
@@ -120,7 +120,8 @@ impl ManifestSetter {
         // A task of its own: a client that goes away now must not leave the manifest without the quote that names it.
         let commit = tokio::spawn(async move {
             // Once this returns, the state opens with the shares that the answer gives out.
-            writer.set_manifest(record, CommitOptions { mode, recovery: recipient }).await?;
+            let command = Command::SetManifest(Box::new(record));
+            writer.submit_with(command, CommitOptions { mode, recovery: recipient }).await?;
             info!(fingerprint, seal_mode = seal_mode.as_str(), "manifest set");
             let renewed = tokio::task::spawn_blocking(move || quoter.renew_or_warn()).await;
             drop(place);
@@ -170,6 +171,7 @@ mod tests {
 
     use super::*;
     use crate::seal_keys::TeeSealKeys;
+    use crate::tls::Listeners;
     use crate::trust::Trust;
     use crate::writer::{self, Backing};
 
@@ -188,7 +190,7 @@ mod tests {
         let log = new.create(SealMode::default(), &[Record::Genesis(genesis).encode().expose()]).unwrap();
         let backing = Backing::Log(log);
         let view = SharedView::new(writer::view(&ledger, &backing));
-        let writer = writer::start(ledger, backing, view.clone()).unwrap();
+        let writer = writer::start(ledger, backing, view.clone(), Listeners::new().unwrap()).unwrap();
         let quoter = Arc::new(Quoter::new(tee, trust, view.clone()).unwrap());
         Arc::new(ManifestSetter::new(view, writer, quoter))
     }

@@ -25,7 +25,7 @@ use crate::metrics::{Metrics, MetricsListener, count_requests};
 use crate::quoter::Quoter;
 use crate::report;
 use crate::seal_keys::TeeSealKeys;
-use crate::tls::{ClientCertificate, Presented, server_config};
+use crate::tls::Listeners;
 use crate::trust::Trust;
 use crate::view::SharedView;
 use crate::writer::{self, Backing};
@@ -60,18 +60,16 @@ pub async fn start_with_limits(config: Config, limits: Limits) -> Result<Coordin
     let (tee, trust) = (Arc::new(tee), Arc::new(trust));
     let (ledger, backing) = open_state(&config, &tee, &trust)?;
     let view = SharedView::new(writer::view(&ledger, &backing));
-    let identity = Arc::clone(&ledger.snapshot().identity);
-    let writer = writer::start(ledger, backing, view.clone()).context("cannot start the writer's thread")?;
+    let listeners = Listeners::new()?;
+    listeners.show(&ledger.snapshot().identity)?;
+    let writer = writer::start(ledger, backing, view.clone(), listeners.clone());
+    let writer = writer.context("cannot start the writer's thread")?;
     let quoter = Quoter::new(tee, Arc::clone(&trust), view.clone()).map_err(|error| hinted(&error, error.hint()))?;
     let quoter = Arc::new(quoter);
     let setter = ManifestSetter::new(view.clone(), writer.clone(), Arc::clone(&quoter));
     if let Some(path) = &config.startup_manifest {
         set_startup_manifest(path, &setter, &view).await?;
     }
-
-    let (root, marble_root) = (Arc::new(Presented::default()), Arc::new(Presented::default()));
-    root.show(&identity.root_certificate, identity.root_key.to_pkcs8()?.expose())?;
-    marble_root.show(&identity.marble_root_certificate, identity.intermediate_key.to_pkcs8()?.expose())?;
 
     let trust_class = trust.class();
     let body_timeout = limits.body_timeout;
@@ -88,15 +86,13 @@ pub async fn start_with_limits(config: Config, limits: Limits) -> Result<Coordin
         let counting = axum::middleware::from_fn_with_state(Arc::clone(metrics), count_requests);
         client = client.layer(counting);
     }
-    let tls = server_config(root, ClientCertificate::Optional, Protocols::Http.alpn())?;
-    let client = Listener::bind(config.client_addr, tls, Protocols::Http, limits, client)
+    let client = Listener::bind(config.client_addr, listeners.client, Protocols::Http, limits, client)
         .await
         .map_err(|error| cannot_listen("EDG_COORDINATOR_CLIENT_ADDR", config.client_addr, &error))?;
 
     let (metrics_view, metrics_writer) = (view.clone(), writer.clone());
     let mesh = marble_api::router(Arc::new(Activator::new(trust, view, writer, metrics.clone())));
-    let tls = server_config(marble_root, ClientCertificate::Required, Protocols::Http2Only.alpn())?;
-    let mesh = Listener::bind(config.mesh_addr, tls, Protocols::Http2Only, limits, mesh)
+    let mesh = Listener::bind(config.mesh_addr, listeners.mesh, Protocols::Http2Only, limits, mesh)
         .await
         .map_err(|error| cannot_listen("EDG_COORDINATOR_MESH_ADDR", config.mesh_addr, &error))?;
     let metrics = match config.metrics_addr.zip(metrics) {

@@ -6,45 +6,129 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
-use marblerun_pki::tls as signature;
+use marblerun_coordinator_core::identity::Identity;
+use marblerun_pki::{KeyError, tls as signature};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{ActiveKeyExchange, CryptoProvider, SharedSecret, SupportedKxGroup};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{DigitallySignedStruct, DistinguishedName, NamedGroup, ServerConfig, SignatureScheme};
+use thiserror::Error;
+use tokio::sync::watch;
 
-/// The certificate that a listener shows; replaced without touching open connections.
-#[derive(Default)]
-pub struct Presented(ArcSwapOption<CertifiedKey>);
+use crate::listener::Protocols;
 
-impl Presented {
-    /// Shows `certificate` from the next handshake on.
+/// TLS of one listener: the settings that stay, and the certificate that is shown now.
+pub struct ListenerTls {
+    settings: ServerConfig,
+    shown: watch::Sender<Option<Arc<Generation>>>,
+}
+
+/// The settings of new connections while one certificate is shown.
+#[derive(Debug)]
+pub struct Generation {
+    config: Arc<ServerConfig>,
+    certificate: Arc<[u8]>,
+}
+
+impl Generation {
+    /// For the handshake of one connection.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+
+    /// DER of the certificate that is shown.
+    pub fn certificate(&self) -> &Arc<[u8]> {
+        &self.certificate
+    }
+}
+
+impl ListenerTls {
+    /// Settings of a listener that shows nothing yet; `alpn` in order of preference.
+    ///
+    /// # Errors
+    ///
+    /// If the provider does not support the protocol versions, which would be a broken build.
+    pub fn new(client: ClientCertificate, alpn: &[&[u8]]) -> Result<Self, rustls::Error> {
+        Ok(Self { settings: settings(client, alpn)?, shown: watch::Sender::new(None) })
+    }
+
+    /// Shows `certificate` from the next handshake on. Connections that were shown another one are asked to end.
     ///
     /// # Errors
     ///
     /// If the key is not one that TLS can use.
     pub fn show(&self, certificate: &[u8], key_pkcs8: &[u8]) -> Result<(), rustls::Error> {
+        if self.shown.borrow().as_ref().is_some_and(|shown| *shown.certificate == *certificate) {
+            return Ok(());
+        }
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key_pkcs8.to_vec()));
         let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)?;
-        let chain = vec![CertificateDer::from(certificate.to_vec())];
-        self.0.store(Some(Arc::new(CertifiedKey::new(chain, key))));
+        let certified = CertifiedKey::new(vec![CertificateDer::from(certificate.to_vec())], key);
+        let mut config = self.settings.clone();
+        config.cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+        let generation = Generation { config: Arc::new(config), certificate: certificate.into() };
+        self.shown.send_replace(Some(Arc::new(generation)));
+        Ok(())
+    }
+
+    /// What is shown now and later; `None` before the first certificate.
+    pub fn subscribe(&self) -> watch::Receiver<Option<Arc<Generation>>> {
+        self.shown.subscribe()
+    }
+}
+
+impl fmt::Debug for ListenerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ListenerTls(..)")
+    }
+}
+
+/// The listeners that show the deployment's certificates.
+#[derive(Clone, Debug)]
+pub struct Listeners {
+    /// The client API shows the root certificate.
+    pub client: Arc<ListenerTls>,
+    /// The Marble API shows the Marble root certificate.
+    pub mesh: Arc<ListenerTls>,
+}
+
+impl Listeners {
+    /// Settings of both listeners, which show nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// If the provider does not support the protocol versions, which would be a broken build.
+    pub fn new() -> Result<Self, rustls::Error> {
+        let client = ListenerTls::new(ClientCertificate::Optional, Protocols::Http.alpn())?;
+        let mesh = ListenerTls::new(ClientCertificate::Required, Protocols::Http2Only.alpn())?;
+        Ok(Self { client: Arc::new(client), mesh: Arc::new(mesh) })
+    }
+
+    /// Shows the certificates of `identity`; one that is shown already is left alone.
+    ///
+    /// # Errors
+    ///
+    /// If a key is not one that TLS can use.
+    pub fn show(&self, identity: &Identity) -> Result<(), ShowError> {
+        self.client.show(&identity.root_certificate, identity.root_key.to_pkcs8()?.expose())?;
+        self.mesh.show(&identity.marble_root_certificate, identity.intermediate_key.to_pkcs8()?.expose())?;
         Ok(())
     }
 }
 
-impl fmt::Debug for Presented {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Presented(..)")
-    }
-}
-
-impl ResolvesServerCert for Presented {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.load_full()
-    }
+/// Why a certificate cannot be shown.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ShowError {
+    /// The key cannot be read.
+    #[error("the key of a certificate cannot be read")]
+    Key(#[from] KeyError),
+    /// TLS does not take the key.
+    #[error("TLS cannot use a certificate")]
+    Tls(#[from] rustls::Error),
 }
 
 /// Whether a client must show a certificate at all.
@@ -56,27 +140,29 @@ pub enum ClientCertificate {
     Required,
 }
 
-/// TLS settings of one listener; `alpn` in order of preference.
-///
-/// # Errors
-///
-/// If the provider does not support the protocol versions, which would be a broken build.
-pub fn server_config(
-    presented: Arc<Presented>,
-    client: ClientCertificate,
-    alpn: &[&[u8]],
-) -> Result<ServerConfig, rustls::Error> {
+fn settings(client: ClientCertificate, alpn: &[&[u8]]) -> Result<ServerConfig, rustls::Error> {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.kx_groups.push(&Secp521r1);
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_client_cert_verifier(Arc::new(AnyCertificate { required: client == ClientCertificate::Required }))
-        .with_cert_resolver(presented);
+        // Nothing to show yet; `ListenerTls::show` puts one in its place.
+        .with_cert_resolver(Arc::new(NoCertificate));
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     // A resumed session would have to remember the client's certificate; a full handshake cannot forget it.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)
+}
+
+/// Shows nothing, so that handshakes fail.
+#[derive(Debug)]
+struct NoCertificate;
+
+impl ResolvesServerCert for NoCertificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        None
+    }
 }
 
 /// Takes any client certificate, also expired or X.509 v1 ones and those with unknown critical extensions.
@@ -206,9 +292,9 @@ mod tests {
         let key = KeyPair::generate().unwrap();
         let now = UnixTime::now();
         let root = profile::premain_certificate(&key, &AltNames::from_list("localhost"), now).unwrap();
-        let presented = Arc::new(Presented::default());
-        presented.show(&root, key.to_pkcs8().unwrap().expose()).unwrap();
-        let server = server_config(presented, ClientCertificate::Optional, &[b"h2"]).unwrap();
+        let tls = ListenerTls::new(ClientCertificate::Optional, &[b"h2"]).unwrap();
+        tls.show(&root, key.to_pkcs8().unwrap().expose()).unwrap();
+        let server = tls.subscribe().borrow().as_ref().unwrap().config();
 
         let mut trusted = RootCertStore::empty();
         trusted.add(CertificateDer::from(root)).unwrap();
@@ -219,7 +305,7 @@ mod tests {
             .with_no_client_auth();
         let name = ServerName::try_from("localhost").unwrap();
         let mut client = ClientConnection::new(Arc::new(client), name)?;
-        let mut server = ServerConnection::new(Arc::new(server))?;
+        let mut server = ServerConnection::new(server)?;
         while client.is_handshaking() || server.is_handshaking() {
             let mut bytes = Vec::new();
             client.write_tls(&mut bytes).unwrap();
@@ -262,8 +348,25 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_that_is_shown_already_makes_no_new_generation() {
+        let tls = ListenerTls::new(ClientCertificate::Required, &[b"h2"]).unwrap();
+        let mut shown = tls.subscribe();
+        let show = |key: &KeyPair, certificate: &[u8]| tls.show(certificate, key.to_pkcs8().unwrap().expose()).unwrap();
+        let keys = [KeyPair::generate().unwrap(), KeyPair::generate().unwrap()];
+        let names = AltNames::from_list("localhost");
+        let certificates =
+            keys.each_ref().map(|key| profile::premain_certificate(key, &names, UnixTime::now()).unwrap());
+        show(&keys[0], &certificates[0]);
+        assert_eq!(**shown.borrow_and_update().as_ref().unwrap().certificate(), *certificates[0]);
+        show(&keys[0], &certificates[0]);
+        assert!(!shown.has_changed().unwrap());
+        show(&keys[1], &certificates[1]);
+        assert_eq!(**shown.borrow_and_update().as_ref().unwrap().certificate(), *certificates[1]);
+    }
+
+    #[test]
     fn a_listener_without_certificate_refuses_the_handshake() {
-        let server = server_config(Arc::default(), ClientCertificate::Optional, &[]).unwrap();
+        let server = settings(ClientCertificate::Optional, &[]).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use marblerun_coordinator_core::ledger::{Command, Ledger, Refusal, ReplayError};
-use marblerun_coordinator_core::record::{Genesis, ManifestSet, Record};
+use marblerun_coordinator_core::record::{Genesis, Record};
 use marblerun_sealing::HeadInfo;
 use marblerun_secret::SecretBytes;
 use marblerun_storage::{CommitError, CommitOptions, OpenError, Recovery, SealedLog};
@@ -16,6 +16,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
+use crate::tls::Listeners;
 use crate::view::{LogView, SharedView, View};
 
 /// Commands that wait for the writer; further callers wait for a place.
@@ -71,7 +72,7 @@ pub enum Backing {
 
 struct Request {
     command: Command,
-    /// Takes effect together with the command; only a manifest brings one.
+    /// Take effect together with the command; only a manifest brings them.
     options: Option<CommitOptions>,
     reply: oneshot::Sender<Result<(), WriteError>>,
 }
@@ -93,13 +94,14 @@ impl WriterHandle {
         self.send(command, None).await
     }
 
-    /// Sets the first manifest; its seal mode and recovery recipient take effect with the same record.
+    /// Like [`WriterHandle::submit`] for a command that brings a manifest: its seal mode and recovery recipient take
+    /// effect with the same record.
     ///
     /// # Errors
     ///
     /// See [`WriteError`]; nothing was changed then.
-    pub async fn set_manifest(&self, set: ManifestSet, options: CommitOptions) -> Result<(), WriteError> {
-        self.send(Command::SetManifest(Box::new(set)), Some(options)).await
+    pub async fn submit_with(&self, command: Command, options: CommitOptions) -> Result<(), WriteError> {
+        self.send(command, Some(options)).await
     }
 
     /// Whether nothing can be written any more until the process is started again.
@@ -119,10 +121,15 @@ impl WriterHandle {
 /// # Errors
 ///
 /// If the system gives no thread.
-pub fn start(ledger: Ledger, backing: Backing, shared: SharedView) -> std::io::Result<WriterHandle> {
+pub fn start(
+    ledger: Ledger,
+    backing: Backing,
+    shared: SharedView,
+    listeners: Listeners,
+) -> std::io::Result<WriterHandle> {
     let (sender, requests) = mpsc::channel(QUEUE);
     let has_ended = Arc::new(AtomicBool::new(false));
-    let writer = Writer { ledger, backing: Some(backing), shared, has_ended: Arc::clone(&has_ended) };
+    let writer = Writer { ledger, backing: Some(backing), shared, listeners, has_ended: Arc::clone(&has_ended) };
     thread::Builder::new().name("writer".to_owned()).spawn(move || writer.run(requests))?;
     Ok(WriterHandle { requests: sender, has_ended })
 }
@@ -143,6 +150,8 @@ struct Writer {
     /// For handles: `backing` is gone.
     has_ended: Arc<AtomicBool>,
     shared: SharedView,
+    /// Show the certificates of the state that readers see.
+    listeners: Listeners,
 }
 
 impl Writer {
@@ -169,7 +178,7 @@ impl Writer {
                 continue;
             };
             self.commit(std::mem::take(&mut batch));
-            let result = self.set_manifest(command, options);
+            let result = self.commit_alone(command, options);
             // A caller that went away does not need the answer.
             let _ = reply.send(result);
         }
@@ -229,7 +238,7 @@ impl Writer {
         self.ledger.decide(command).map_err(|refusal| WriteError::Refused(Arc::new(refusal)))
     }
 
-    fn set_manifest(&mut self, command: Command, options: CommitOptions) -> Result<(), WriteError> {
+    fn commit_alone(&mut self, command: Command, options: CommitOptions) -> Result<(), WriteError> {
         let Some(record) = self.decide(command)? else { return Ok(()) };
         let payload = record.encode();
         match self.backing.take() {
@@ -294,6 +303,9 @@ impl Writer {
     fn publish(&self) {
         if let Some(backing) = &self.backing {
             self.shared.publish(view(&self.ledger, backing));
+            if let Err(error) = self.listeners.show(&self.ledger.snapshot().identity) {
+                error!(error = &error as &dyn std::error::Error, "the newest certificates cannot be shown");
+            }
         }
     }
 }

@@ -25,6 +25,14 @@ const MAX_IN_FLIGHT: usize = 256;
 /// Names from outside are cut to this many bytes in the log.
 const MAX_LOGGED_BYTES: usize = 256;
 
+/// The two ends of a Marble's TLS connection.
+pub(super) struct Peer {
+    /// The Marble's certificate.
+    pub(super) leaf: Option<Arc<[u8]>>,
+    /// The certificate that it was shown. A Marble that knows its Coordinator expects credentials from this very key.
+    pub(super) shown: Arc<[u8]>,
+}
+
 /// Activates Marbles.
 pub struct Activator {
     trust: Arc<Trust>,
@@ -40,21 +48,21 @@ impl Activator {
         Self { trust, view, writer, places: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), metrics }
     }
 
-    /// Answers one request; `leaf` is the certificate of the TLS connection, and `account` what the request takes.
+    /// Answers one request of `peer`; `account` is what the request takes.
     ///
     /// # Errors
     ///
     /// A gRPC status with the reason. No budget was used.
     pub(super) async fn activate(
         self: Arc<Self>,
-        leaf: Option<Arc<[u8]>>,
+        peer: Peer,
         request: ActivationReq,
         account: Option<BodyAccount>,
     ) -> Result<Parameters, Status> {
         let marble_type = shortened(&request.marble_type);
         let uuid = shortened(&request.uuid);
         let quote = self.metrics.as_ref().map(|_| Event::kept_quote(&request.quote)).unwrap_or_default();
-        match self.answer(leaf, request, account).await {
+        match self.answer(peer, request, account).await {
             Ok(prepared) => {
                 if let Some(metrics) = &self.metrics {
                     let event = Event::new(now(), marble_type.clone(), uuid, quote);
@@ -77,11 +85,15 @@ impl Activator {
 
     async fn answer(
         self: &Arc<Self>,
-        leaf: Option<Arc<[u8]>>,
+        peer: Peer,
         request: ActivationReq,
         account: Option<BodyAccount>,
     ) -> Result<Prepared, Refused> {
+        let Peer { leaf, shown } = peer;
         let view = self.view.load();
+        if shown != view.snapshot.identity.marble_root_certificate {
+            return Err(Refused::Outdated);
+        }
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Refused::Busy)?;
         let candidate = {
             let leaf = leaf.ok_or(Refused::NoCertificate);
@@ -168,6 +180,7 @@ mod tests {
     use super::*;
     use crate::body_budget::BodyBudget;
     use crate::seal_keys::TeeSealKeys;
+    use crate::tls::Listeners;
     use crate::writer::{self, Backing};
 
     fn activator(directory: &std::path::Path, places: usize) -> Arc<Activator> {
@@ -180,18 +193,34 @@ mod tests {
         let log = new.create(SealMode::default(), &[Record::Genesis(genesis).encode().expose()]).unwrap();
         let backing = Backing::Log(log);
         let view = SharedView::new(writer::view(&ledger, &backing));
-        let writer = writer::start(ledger, backing, view.clone()).unwrap();
+        let writer = writer::start(ledger, backing, view.clone(), Listeners::new().unwrap()).unwrap();
         let activator = Activator::new(Arc::new(trust), view, writer, None);
         activator.places.forget_permits(MAX_IN_FLIGHT - places);
         Arc::new(activator)
+    }
+
+    /// A Marble that was shown the newest certificate.
+    fn peer(activator: &Activator, leaf: Option<&[u8]>) -> Peer {
+        let shown = Arc::clone(&activator.view.load().snapshot.identity.marble_root_certificate);
+        Peer { leaf: leaf.map(Arc::from), shown }
+    }
+
+    #[tokio::test]
+    async fn a_marble_that_was_shown_another_certificate_is_told_to_connect_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let activator = activator(directory.path(), 1);
+        let peer = Peer { leaf: Some(Arc::from(&b"leaf"[..])), shown: Arc::from(&b"before an update"[..]) };
+        let status = Arc::clone(&activator).activate(peer, ActivationReq::default(), None).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
     }
 
     #[tokio::test]
     async fn one_activation_too_many_is_told_to_come_again() {
         let directory = tempfile::tempdir().unwrap();
         let activator = activator(directory.path(), 1);
-        let activate =
-            |leaf: Option<&[u8]>| Arc::clone(&activator).activate(leaf.map(Arc::from), ActivationReq::default(), None);
+        let activate = |leaf: Option<&[u8]>| {
+            Arc::clone(&activator).activate(peer(&activator, leaf), ActivationReq::default(), None)
+        };
         let held = activator.places.try_acquire().unwrap();
         let status = activate(Some(b"leaf")).await.unwrap_err();
         assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
@@ -223,18 +252,19 @@ mod tests {
         let prepared = marblerun_coordinator_core::set_manifest::prepare(&identity, manifest, now()).unwrap();
         let (runtime, free) = busy_runtime();
         runtime.block_on(async {
-            activator.writer.set_manifest(prepared.record, SealMode::default().into()).await.unwrap();
+            let command = Command::SetManifest(Box::new(prepared.record));
+            activator.writer.submit_with(command, SealMode::default().into()).await.unwrap();
             let request = ActivationReq { marble_type: "m".to_owned(), ..ActivationReq::default() };
-            let leaf = || Some(Arc::from(&b"leaf"[..]));
+            let peer = || peer(&activator, Some(b"leaf"));
             let budget = BodyBudget::new(1024);
             {
                 let account = budget.account();
                 account.take(1).unwrap();
-                let mut call = std::pin::pin!(Arc::clone(&activator).activate(leaf(), request.clone(), Some(account)));
+                let mut call = std::pin::pin!(Arc::clone(&activator).activate(peer(), request.clone(), Some(account)));
                 let mut context = Context::from_waker(Waker::noop());
                 assert!(call.as_mut().poll(&mut context).is_pending());
             }
-            let status = Arc::clone(&activator).activate(leaf(), request, None).await.unwrap_err();
+            let status = Arc::clone(&activator).activate(peer(), request, None).await.unwrap_err();
             assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
             assert!(budget.account().take(1).is_err(), "the request's bytes are still in use");
             free.send(()).unwrap();

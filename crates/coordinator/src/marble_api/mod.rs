@@ -19,8 +19,9 @@ use tower::Service;
 
 pub use activate::Activator;
 
+use self::activate::Peer;
 use crate::body_budget::BodyAccount;
-use crate::listener::PeerCertificate;
+use crate::listener::{PeerCertificate, ShownCertificate};
 
 /// Parameters may be larger than what the premain of MarbleRun v1.9.1 takes (4 MiB); ours takes this much.
 const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
@@ -85,8 +86,11 @@ impl UnaryService<ActivationReq> for Activate {
         }
         Box::pin(async move {
             let PeerCertificate(leaf) = request.extensions().get::<PeerCertificate>().cloned().unwrap_or_default();
+            let shown = request.extensions().get::<ShownCertificate>().map(|shown| Arc::clone(&shown.0));
             let account = request.extensions().get::<BodyAccount>().cloned();
-            let parameters = activator.activate(leaf, request.into_inner(), account).await?;
+            // A request without it comes from no connection of ours, and no certificate is empty.
+            let peer = Peer { leaf, shown: shown.unwrap_or_default() };
+            let parameters = activator.activate(peer, request.into_inner(), account).await?;
             Ok(tonic::Response::new(ActivationResp { parameters: Some(parameters) }))
         })
     }

@@ -18,6 +18,8 @@ pub(super) enum Refused {
     NoCertificate,
     #[error("too many activations at once")]
     Busy,
+    #[error("the Coordinator's certificates were replaced since this connection was made; connect anew")]
+    Outdated,
     #[error(transparent)]
     Activation(#[from] ActivationError),
     #[error(transparent)]
@@ -33,6 +35,7 @@ impl Refused {
         match self {
             Self::NoCertificate => Code::Unauthenticated,
             Self::Busy => Code::ResourceExhausted,
+            Self::Outdated => Code::Unavailable,
             Self::Evidence(error) if error.is_unavailable() => Code::Unavailable,
             Self::Evidence(_) => Code::PermissionDenied,
             Self::Activation(error) => activation_code(error),
@@ -49,7 +52,7 @@ impl Refused {
             // A UUID that is none is no label.
             Self::Activation(State | UnknownType(_) | Refused(_) | Uuid(_)) => false,
             Self::Activation(_) => true,
-            Self::NoCertificate | Self::Busy | Self::Evidence(_) | Self::Interrupted => false,
+            Self::NoCertificate | Self::Busy | Self::Outdated | Self::Evidence(_) | Self::Interrupted => false,
         }
     }
 
@@ -58,6 +61,7 @@ impl Refused {
         match self {
             Self::NoCertificate => "no-certificate",
             Self::Busy => "busy",
+            Self::Outdated => "outdated",
             Self::Evidence(error) => error.code(),
             Self::Activation(ActivationError::State) => "state",
             Self::Activation(ActivationError::UnknownType(_)) => "unknown-type",
@@ -81,7 +85,9 @@ impl Refused {
         let text = report::with_hint(self, hint);
         let code = self.code();
         match code {
-            Code::PermissionDenied | Code::Unavailable => Status::new(code, format!("{VERIFICATION_FAILED}{text}")),
+            Code::PermissionDenied | Code::Unavailable if !matches!(self, Self::Outdated) => {
+                Status::new(code, format!("{VERIFICATION_FAILED}{text}"))
+            }
             _ => Status::new(code, text),
         }
     }
@@ -101,6 +107,8 @@ fn activation_code(error: &ActivationError) -> Code {
 fn refusal_code(refusal: &Refusal) -> Code {
     match refusal {
         Refusal::BudgetUsed { .. } => Code::PermissionDenied,
+        // The same call may succeed under the new manifest.
+        Refusal::DeploymentChanged => Code::Unavailable,
         _ => Code::Internal,
     }
 }
@@ -129,7 +137,8 @@ mod tests {
         check(EvidenceError::Empty.into(), Code::PermissionDenied);
         check(EvidenceError::NoCollateralDirectory.into(), Code::Unavailable);
         check(WriteError::Refused(Arc::new(budget())).into(), Code::PermissionDenied);
-        check(WriteError::Refused(Arc::new(Refusal::DeploymentChanged)).into(), Code::Internal);
+        check(WriteError::Refused(Arc::new(Refusal::DeploymentChanged)).into(), Code::Unavailable);
+        check(Refused::Outdated, Code::Unavailable);
         check(WriteError::Ended.into(), Code::Internal);
     }
 

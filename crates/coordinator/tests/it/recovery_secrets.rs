@@ -9,6 +9,7 @@ use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rsa::{KeySize, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey};
 use marblerun_coordinator::manifest_setter::ManifestSetter;
 use marblerun_coordinator::quoter::Quoter;
+use marblerun_coordinator::tls::Listeners;
 use marblerun_coordinator::trust::Trust;
 use marblerun_coordinator::view::SharedView;
 use marblerun_coordinator::writer::{self, Backing};
@@ -46,7 +47,7 @@ fn set_manifest(directory: &Path, manifest: &str) -> (BTreeMap<String, Vec<u8>>,
     let log = new.create(SealMode::default(), &[Record::Genesis(genesis).encode().expose()]).unwrap();
     let backing = Backing::Log(log);
     let view = SharedView::new(writer::view(&ledger, &backing));
-    let writer = writer::start(ledger, backing, view.clone()).unwrap();
+    let writer = writer::start(ledger, backing, view.clone(), Listeners::new().unwrap()).unwrap();
     let tee = Arc::new(marblerun_tee::detect(Some("1")).unwrap());
     let quoter = Arc::new(Quoter::new(tee, trust, view.clone()).unwrap());
     let setter = ManifestSetter::new(view, writer, quoter);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use marblerun_coordinator::listener::{Limits, Listener, Protocols};
-use marblerun_coordinator::tls::{ClientCertificate, Presented, server_config};
+use marblerun_coordinator::tls::{ClientCertificate, ListenerTls};
 use marblerun_pki::KeyKind;
 use rustls::ProtocolVersion;
 use rustls::crypto::aws_lc_rs::kx_group;
@@ -324,9 +324,8 @@ async fn a_body_counts_until_its_request_is_answered() {
     };
     let router = axum::Router::new().fallback(handler);
     let Identity::Shown(certificate, key) = Identity::new() else { unreachable!() };
-    let presented = Arc::new(Presented::default());
-    presented.show(&certificate, &key).unwrap();
-    let tls = server_config(presented, ClientCertificate::Optional, Protocols::Http.alpn()).unwrap();
+    let tls = Arc::new(ListenerTls::new(ClientCertificate::Optional, Protocols::Http.alpn()).unwrap());
+    tls.show(&certificate, &key).unwrap();
     let limits = Limits { max_body_bytes_in_flight: 64 * 1024, ..Limits::default() };
     let address = ([127, 0, 0, 1], 0).into();
     let listener = Listener::bind(address, tls, Protocols::Http, limits, router).await.unwrap();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use marblerun_attestation::{EvaluationNumbers, Fmspc, Tee};
+use marblerun_coordinator::tls::Listeners;
 use marblerun_coordinator::view::SharedView;
 use marblerun_coordinator::writer::{self, Backing, WriteError, WriterHandle};
 use marblerun_coordinator_core::activation::Candidate;
@@ -153,13 +154,14 @@ impl World {
         };
         let backing = Backing::Log(log);
         let view = SharedView::new(writer::view(&ledger, &backing));
-        Self { writer: writer::start(ledger, backing, view.clone()).unwrap(), view, mode }
+        Self { writer: writer::start(ledger, backing, view.clone(), Listeners::new().unwrap()).unwrap(), view, mode }
     }
 
     async fn set_manifest(&self) -> Result<(), WriteError> {
         let identity = &self.view.load().snapshot.identity;
         let prepared = set_manifest::prepare(identity, MANIFEST.as_bytes(), NOW).unwrap();
-        self.writer.set_manifest(prepared.record, CommitOptions::default()).await
+        let command = Command::SetManifest(Box::new(prepared.record));
+        self.writer.submit_with(command, CommitOptions::default()).await
     }
 
     fn count_once(&self) -> Command {
