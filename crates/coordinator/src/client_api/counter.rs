@@ -9,7 +9,7 @@ use marblerun_coordinator_core::ledger::Command;
 use marblerun_manifest::FeatureGate;
 
 use super::answer::Failure;
-use super::secrets::certificate;
+use super::authentication::certificate;
 use super::{Shared, read_request};
 use crate::clock::now;
 use crate::report;

@@ -1,6 +1,7 @@
 //! The client API: HTTPS, versions 1 and 2.
 
 mod answer;
+mod authentication;
 mod counter;
 mod encoded;
 mod secrets;

@@ -15,27 +15,15 @@ use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use super::answer::{Failure, Version};
+use super::authentication::certificate;
 use super::{Shared, read_request};
 use crate::clock::now;
-use crate::listener::PeerCertificate;
 use crate::report;
-use crate::view::View;
 
 /// Uploads at work: decoding a long one and executing the templates of all Marbles may take seconds of processor time.
 pub(super) const MAX_UPLOADS_IN_FLIGHT: usize = 2;
 
 impl Shared {
-    /// The newest state, and the user of it whose certificate this is.
-    fn authenticate(&self, certificate: &PeerCertificate) -> Result<(Arc<View>, Arc<User>), Failure> {
-        let view = self.api.view.load();
-        let Some(leaf) = &certificate.0 else {
-            return Err(Failure::Unauthorized("expected the client certificate of a user, got none"));
-        };
-        let user = view.snapshot.deployment().and_then(|deployment| deployment.users.authenticate(leaf)).cloned();
-        let user = user.ok_or(Failure::Unauthorized("expected the client certificate of a user, got another one"))?;
-        Ok((view, user))
-    }
-
     pub(super) fn secrets(&self, version: Version, request: &Request) -> Result<String, Failure> {
         let (view, user) = self.authenticate(&certificate(request))?;
         let names = query_values(request.uri().query().unwrap_or_default(), "s");
@@ -78,10 +66,6 @@ impl Shared {
         info!(user = %report::one_line(user.name().to_owned()), number, "secrets set");
         Ok(success_without_data())
     }
-}
-
-pub(super) fn certificate(request: &Request) -> PeerCertificate {
-    request.extensions().get::<PeerCertificate>().cloned().unwrap_or_default()
 }
 
 /// Room for the uploads at work.

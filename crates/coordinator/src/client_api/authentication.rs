@@ -1,0 +1,29 @@
+//! Who asks: users, known by the leaf certificate of their connection.
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use marblerun_coordinator_core::users::User;
+
+use super::Shared;
+use super::answer::Failure;
+use crate::listener::PeerCertificate;
+use crate::view::View;
+
+impl Shared {
+    /// The newest state, and the user of it whose certificate this is.
+    pub(super) fn authenticate(&self, certificate: &PeerCertificate) -> Result<(Arc<View>, Arc<User>), Failure> {
+        let view = self.api.view.load();
+        let Some(leaf) = &certificate.0 else {
+            return Err(Failure::Unauthorized("expected the client certificate of a user, got none"));
+        };
+        let user = view.snapshot.deployment().and_then(|deployment| deployment.users.authenticate(leaf)).cloned();
+        let user = user.ok_or(Failure::Unauthorized("expected the client certificate of a user, got another one"))?;
+        Ok((view, user))
+    }
+}
+
+/// The certificate of the connection that carries `request`.
+pub(super) fn certificate(request: &Request) -> PeerCertificate {
+    request.extensions().get::<PeerCertificate>().cloned().unwrap_or_default()
+}
