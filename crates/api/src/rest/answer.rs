@@ -4,7 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use marblerun_json::{RawJson, decode_object};
 
-use crate::rest::envelope::{success_of, success_without_data};
+use crate::rest::describe::{Members, Object};
+use crate::rest::envelope::{success_object, success_of, success_without_data};
 
 /// Longer answers are refused by our clients: a manifest of 16 MiB in base64 with room to spare.
 pub const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
@@ -73,6 +74,13 @@ impl From<CoordinatorState> for StatusAnswer {
     }
 }
 
+impl Object for StatusAnswer {
+    fn members<M: Members>(&self, members: M) -> M {
+        let Self { code, message, trust_class } = self;
+        members.member("code", code).member("message", message).optional("trustClass", trust_class.as_ref())
+    }
+}
+
 impl StatusAnswer {
     /// The body in version 1.
     pub fn to_v1(&self) -> String {
@@ -81,12 +89,7 @@ impl StatusAnswer {
 
     /// The body in version 2.
     pub fn to_v2(&self) -> String {
-        success_of(|object| {
-            object
-                .member("code", &self.code)
-                .member("message", &self.message)
-                .optional("trustClass", self.trust_class.as_ref())
-        })
+        success_object(self)
     }
 }
 
@@ -108,6 +111,16 @@ decode_object!(ManifestAnswer {
     "manifest" => manifest,
 });
 
+impl Object for ManifestAnswer {
+    fn members<M: Members>(&self, members: M) -> M {
+        let Self { signature, fingerprint, manifest } = self;
+        members
+            .member("manifestSignatureRootECDSA", signature)
+            .member("manifestFingerprint", fingerprint)
+            .member("manifest", manifest)
+    }
+}
+
 impl ManifestAnswer {
     /// The body in version 1, which calls the fingerprint `ManifestSignature`.
     pub fn to_v1(&self) -> String {
@@ -121,12 +134,7 @@ impl ManifestAnswer {
 
     /// The body in version 2.
     pub fn to_v2(&self) -> String {
-        success_of(|object| {
-            object
-                .member("manifestSignatureRootECDSA", &self.signature)
-                .member("manifestFingerprint", &self.fingerprint)
-                .member("manifest", &self.manifest)
-        })
+        success_object(self)
     }
 }
 
@@ -139,6 +147,13 @@ pub struct SetManifestAnswer {
 
 decode_object!(SetManifestAnswer { "RecoverySecrets" => recovery_secrets });
 
+impl Object for SetManifestAnswer {
+    fn members<M: Members>(&self, members: M) -> M {
+        let Self { recovery_secrets } = self;
+        members.member("RecoverySecrets", recovery_secrets)
+    }
+}
+
 impl SetManifestAnswer {
     /// The body in version 1: no data if there are no recovery keys.
     pub fn to_v1(&self) -> String {
@@ -147,7 +162,7 @@ impl SetManifestAnswer {
 
     /// The body in version 2; the member is in PascalCase here too.
     pub fn to_v2(&self) -> String {
-        success_of(|object| object.member("RecoverySecrets", &self.recovery_secrets))
+        success_object(self)
     }
 }
 
@@ -172,6 +187,17 @@ decode_object!(QuoteAnswer {
     "collateral" => collateral,
 });
 
+impl Object for QuoteAnswer {
+    fn members<M: Members>(&self, members: M) -> M {
+        let Self { cert, quote, statement, collateral } = self;
+        members
+            .member("cert", cert)
+            .member("quote", quote)
+            .optional("statement", statement.as_ref())
+            .optional("collateral", collateral.as_ref())
+    }
+}
+
 impl QuoteAnswer {
     /// The body in version 1.
     pub fn to_v1(&self) -> String {
@@ -180,13 +206,7 @@ impl QuoteAnswer {
 
     /// The body in version 2.
     pub fn to_v2(&self) -> String {
-        success_of(|object| {
-            object
-                .member("cert", &self.cert)
-                .member("quote", &self.quote)
-                .optional("statement", self.statement.as_ref())
-                .optional("collateral", self.collateral.as_ref())
-        })
+        success_object(self)
     }
 }
 
@@ -201,6 +221,13 @@ pub struct RecoverAnswer {
 
 decode_object!(RecoverAnswer { "remaining" => remaining, "message" => message });
 
+impl Object for RecoverAnswer {
+    fn members<M: Members>(&self, members: M) -> M {
+        let Self { remaining, message } = self;
+        members.member("remaining", remaining).member("message", message)
+    }
+}
+
 impl RecoverAnswer {
     /// The answer when `remaining` secrets are still missing, with the usual words.
     pub fn new(remaining: u64) -> Self {
@@ -213,7 +240,7 @@ impl RecoverAnswer {
 
     /// The body in version 2.
     pub fn to_v2(&self) -> String {
-        success_of(|object| object.member("remaining", &self.remaining).member("message", &self.message))
+        success_object(self)
     }
 }
 
@@ -228,13 +255,18 @@ pub struct RecoveryKeyAnswer {
 
 decode_object!(RecoveryKeyAnswer { "algorithm" => algorithm, "ephemeralPublicKey" => ephemeral_public_key });
 
+impl Object for RecoveryKeyAnswer {
+    fn members<M: Members>(&self, members: M) -> M {
+        let Self { algorithm, ephemeral_public_key } = self;
+        let algorithm = (!algorithm.is_empty()).then_some(algorithm);
+        members.optional("algorithm", algorithm).member("ephemeralPublicKey", ephemeral_public_key)
+    }
+}
+
 impl RecoveryKeyAnswer {
     /// The body in version 2.
     pub fn to_v2(&self) -> String {
-        let algorithm = (!self.algorithm.is_empty()).then_some(&self.algorithm);
-        success_of(|object| {
-            object.optional("algorithm", algorithm).member("ephemeralPublicKey", &self.ephemeral_public_key)
-        })
+        success_object(self)
     }
 }
 
@@ -249,6 +281,13 @@ pub struct SignQuoteAnswer {
 
 decode_object!(SignQuoteAnswer { "tcbStatus" => tcb_status, "verificationSignature" => verification_signature });
 
+impl Object for SignQuoteAnswer {
+    fn members<M: Members>(&self, members: M) -> M {
+        let Self { tcb_status, verification_signature } = self;
+        members.member("tcbStatus", tcb_status).member("verificationSignature", verification_signature)
+    }
+}
+
 impl SignQuoteAnswer {
     /// What the signature is over: the base64 of the quote as it was sent, then the status.
     pub fn signed_text(quote: &[u8], tcb_status: &str) -> Vec<u8> {
@@ -259,8 +298,6 @@ impl SignQuoteAnswer {
 
     /// The body in version 2.
     pub fn to_v2(&self) -> String {
-        success_of(|object| {
-            object.member("tcbStatus", &self.tcb_status).member("verificationSignature", &self.verification_signature)
-        })
+        success_object(self)
     }
 }

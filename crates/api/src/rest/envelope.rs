@@ -1,6 +1,6 @@
-use marblerun_json::{
-    Decode, DecodeError, Encode, ObjectEncoder, RawJson, decode_first, decode_object, decode_whole, encode,
-};
+use marblerun_json::{Decode, DecodeError, Encode, ObjectEncoder, RawJson, decode_first, decode_object, decode_whole};
+
+use crate::rest::describe::{Object, Written};
 
 /// What an envelope says about the request, with the headers that go with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,14 +121,14 @@ impl Envelope {
     }
 }
 
-/// The body of a successful answer whose data are an object; the closure writes its members.
-pub(crate) fn success_of(members: impl for<'out> Fn(ObjectEncoder<'out>) -> ObjectEncoder<'out>) -> String {
-    success(&Members(members))
+/// The body of a successful answer of version 2.
+pub(crate) fn success_object(object: &impl Object) -> String {
+    success(&Written(object))
 }
 
-/// The text of a request that is an object; the closure writes its members.
-pub(crate) fn text_of(members: impl for<'out> Fn(ObjectEncoder<'out>) -> ObjectEncoder<'out>) -> Vec<u8> {
-    encode(&Members(members)).into_bytes()
+/// The body of a successful answer of version 1 whose data are an object; the closure writes its members.
+pub(crate) fn success_of(members: impl for<'out> Fn(ObjectEncoder<'out>) -> ObjectEncoder<'out>) -> String {
+    success(&Members(members))
 }
 
 /// An object whose members a closure writes.

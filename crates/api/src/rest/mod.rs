@@ -4,6 +4,7 @@
 //! one structure reads both. A client skips members that it does not know.
 
 mod answer;
+pub mod describe;
 mod envelope;
 mod paths;
 mod query;
@@ -25,7 +26,7 @@ pub use request::{
     SignQuoteRequest, decode_request,
 };
 pub use secret::{
-    Secret, SecretsAnswer, UserSecretValue, encode_secrets_v1, encode_secrets_v2, set_secrets_body_v1,
+    Secret, SecretsAnswer, SecretsObject, UserSecretValue, encode_secrets_v1, encode_secrets_v2, set_secrets_body_v1,
     set_secrets_body_v2,
 };
 pub use update::{AcknowledgeAnswer, CounterAnswer, MessageAnswer, PendingUpdateAnswer, UpdateAnswer, UpdateLogAnswer};

@@ -1,7 +1,7 @@
-use marblerun_json::{Decode, DecodeError, Decoder, decode_first, decode_object};
+use marblerun_json::{Decode, DecodeError, Decoder, decode_first, decode_object, encode};
 use marblerun_secret::SecretBytes;
 
-use crate::rest::envelope::text_of;
+use crate::rest::describe::{Members, Object, Written};
 
 /// Longer request bodies are refused. A manifest of 16 MiB fits in base64, so that version 2 accepts what version 1
 /// accepts.
@@ -28,10 +28,17 @@ pub struct SetManifestRequest {
 
 decode_object!(SetManifestRequest { "manifest" => manifest });
 
+impl Object for SetManifestRequest {
+    fn members<M: Members>(&self, members: M) -> M {
+        let Self { manifest } = self;
+        members.member("manifest", manifest)
+    }
+}
+
 impl SetManifestRequest {
     /// The body.
     pub fn to_body(&self) -> Vec<u8> {
-        text_of(|object| object.member("manifest", &self.manifest))
+        encode(&Written(self)).into_bytes()
     }
 }
 
@@ -42,6 +49,15 @@ pub struct RecoverRequest {
     pub recovery_secret: Option<SecretBytes>,
     /// Signature over the plain secret with the recovery key.
     pub recovery_secret_signature: Vec<u8>,
+}
+
+impl Object for RecoverRequest {
+    fn members<M: Members>(&self, members: M) -> M {
+        let Self { recovery_secret, recovery_secret_signature } = self;
+        members
+            .member("recoverySecret", &recovery_secret.as_ref().map(SecretBytes::expose))
+            .member("recoverySecretSignature", recovery_secret_signature)
+    }
 }
 
 #[derive(Default)]
@@ -70,11 +86,7 @@ impl Decode for RecoverRequest {
 impl RecoverRequest {
     /// The body. It holds the secret as it is in the request.
     pub fn to_body(&self) -> Vec<u8> {
-        text_of(|object| {
-            object
-                .member("recoverySecret", &self.recovery_secret.as_ref().map(SecretBytes::expose))
-                .member("recoverySecretSignature", &self.recovery_secret_signature)
-        })
+        encode(&Written(self)).into_bytes()
     }
 }
 
@@ -87,10 +99,17 @@ pub struct SignQuoteRequest {
 
 decode_object!(SignQuoteRequest { "sgxQuote" => sgx_quote });
 
+impl Object for SignQuoteRequest {
+    fn members<M: Members>(&self, members: M) -> M {
+        let Self { sgx_quote } = self;
+        members.member("sgxQuote", sgx_quote)
+    }
+}
+
 impl SignQuoteRequest {
     /// The body.
     pub fn to_body(&self) -> Vec<u8> {
-        text_of(|object| object.member("sgxQuote", &self.sgx_quote))
+        encode(&Written(self)).into_bytes()
     }
 }
 
@@ -105,10 +124,17 @@ pub struct MonotonicCounterRequest {
 
 decode_object!(MonotonicCounterRequest { "name" => name, "value" => value });
 
+impl Object for MonotonicCounterRequest {
+    fn members<M: Members>(&self, members: M) -> M {
+        let Self { name, value } = self;
+        members.member("name", name).member("value", value)
+    }
+}
+
 impl MonotonicCounterRequest {
     /// The body.
     pub fn to_body(&self) -> Vec<u8> {
-        text_of(|object| object.member("name", &self.name).member("value", &self.value))
+        encode(&Written(self)).into_bytes()
     }
 }
 

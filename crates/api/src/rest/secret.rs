@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use marblerun_json::{Decode, DecodeError, Decoder, Encode, ObjectEncoder, decode_object, encode};
 use marblerun_secret::SecretBytes;
 
-use crate::rest::envelope::{success, success_of, text_of};
+use crate::rest::describe::{Described, Members, Object, Shape, Written, describe};
+use crate::rest::envelope::{success, success_object};
 
 /// A secret as it is read through the client API: its definition and its value.
 #[derive(Debug, Default)]
@@ -27,18 +28,40 @@ pub struct Secret {
 }
 
 /// All eight members, unset ones as `null`: existing clients cannot read an empty certificate.
+impl Object for Secret {
+    fn members<M: Members>(&self, members: M) -> M {
+        let Self { type_word, size, shared, user_defined, cert, valid_for, private, public } = self;
+        members
+            .member("Type", type_word)
+            .member("Size", size)
+            .member("Shared", shared)
+            .member("UserDefined", user_defined)
+            .member("Cert", cert)
+            .member("ValidFor", valid_for)
+            .member("Private", &private.as_ref().map(SecretBytes::expose))
+            .member("Public", &public.as_ref().map(SecretBytes::expose))
+    }
+}
+
 impl Encode for Secret {
     fn encode(&self, out: &mut String) {
-        ObjectEncoder::new(out)
-            .member("Type", &self.type_word)
-            .member("Size", &self.size)
-            .member("Shared", &self.shared)
-            .member("UserDefined", &self.user_defined)
-            .member("Cert", &self.cert)
-            .member("ValidFor", &self.valid_for)
-            .member("Private", &self.private.as_ref().map(SecretBytes::expose))
-            .member("Public", &self.public.as_ref().map(SecretBytes::expose))
-            .finish();
+        self.members(ObjectEncoder::new(out)).finish();
+    }
+}
+
+impl Described for Secret {
+    fn shape() -> Shape {
+        Shape::Object(describe(&Self::default()))
+    }
+}
+
+/// Secrets by name as version 2 has them, in answers and in requests: as the member `secrets`.
+#[derive(Clone, Copy, Debug)]
+pub struct SecretsObject<'secrets, T>(pub &'secrets BTreeMap<String, T>);
+
+impl<T: Encode + Described> Object for SecretsObject<'_, T> {
+    fn members<M: Members>(&self, members: M) -> M {
+        members.member("secrets", self.0)
     }
 }
 
@@ -49,7 +72,7 @@ pub fn encode_secrets_v1(secrets: &BTreeMap<String, Secret>) -> String {
 
 /// The body of GET secrets in version 2. It holds the secrets in plain text.
 pub fn encode_secrets_v2(secrets: &BTreeMap<String, Secret>) -> String {
-    success_of(|object| object.member("secrets", secrets))
+    success_object(&SecretsObject(secrets))
 }
 
 /// Bytes that are wiped when they are dropped.
@@ -147,13 +170,25 @@ impl Decode for UserSecretValue {
     }
 }
 
+impl Object for UserSecretValue {
+    fn members<M: Members>(&self, members: M) -> M {
+        let Self { cert, private, key } = self;
+        members
+            .optional("Cert", cert.as_ref())
+            .optional("Private", private.as_ref().map(SecretBytes::expose))
+            .optional("Key", key.as_ref().map(SecretBytes::expose))
+    }
+}
+
 impl Encode for UserSecretValue {
     fn encode(&self, out: &mut String) {
-        ObjectEncoder::new(out)
-            .optional("Cert", self.cert.as_ref())
-            .optional("Private", self.private.as_ref().map(SecretBytes::expose))
-            .optional("Key", self.key.as_ref().map(SecretBytes::expose))
-            .finish();
+        self.members(ObjectEncoder::new(out)).finish();
+    }
+}
+
+impl Described for UserSecretValue {
+    fn shape() -> Shape {
+        Shape::Object(describe(&Self::default()))
     }
 }
 
@@ -164,7 +199,7 @@ pub fn set_secrets_body_v1(secrets: &BTreeMap<String, UserSecretValue>) -> Vec<u
 
 /// The body of POST secrets in version 2. It holds the secrets in plain text.
 pub fn set_secrets_body_v2(secrets: &BTreeMap<String, UserSecretValue>) -> Vec<u8> {
-    text_of(|object| object.member("secrets", secrets))
+    encode(&Written(&SecretsObject(secrets))).into_bytes()
 }
 
 #[cfg(test)]

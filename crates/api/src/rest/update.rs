@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 
 use marblerun_json::decode_object;
 
-use crate::rest::envelope::{success, success_of, success_without_data};
+use crate::rest::describe::{Members, Object};
+use crate::rest::envelope::{success, success_object, success_without_data};
 
 /// Answer of POST update.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,16 @@ decode_object!(UpdateAnswer {
     "recoverySecrets" => recovery_secrets,
 });
 
+impl Object for UpdateAnswer {
+    fn members<M: Members>(&self, members: M) -> M {
+        let Self { missing_acknowledgments, missing_users, recovery_secrets } = self;
+        members
+            .member("missingAcknowledgments", missing_acknowledgments)
+            .member("missingUsers", missing_users)
+            .optional("recoverySecrets", recovery_secrets.as_ref())
+    }
+}
+
 impl UpdateAnswer {
     /// The body in version 1, which tells nothing.
     pub fn to_v1(&self) -> String {
@@ -29,12 +40,7 @@ impl UpdateAnswer {
 
     /// The body in version 2.
     pub fn to_v2(&self) -> String {
-        success_of(|object| {
-            object
-                .member("missingAcknowledgments", &self.missing_acknowledgments)
-                .member("missingUsers", &self.missing_users)
-                .optional("recoverySecrets", self.recovery_secrets.as_ref())
-        })
+        success_object(self)
     }
 }
 
@@ -58,6 +64,17 @@ decode_object!(AcknowledgeAnswer {
     "recoverySecrets" => recovery_secrets,
 });
 
+impl Object for AcknowledgeAnswer {
+    fn members<M: Members>(&self, members: M) -> M {
+        let Self { message, missing_users, missing_acknowledgments, recovery_secrets } = self;
+        members
+            .member("message", message)
+            .member("missingUsers", missing_users)
+            .member("missingAcknowledgments", missing_acknowledgments)
+            .optional("recoverySecrets", recovery_secrets.as_ref())
+    }
+}
+
 impl AcknowledgeAnswer {
     /// The body in version 1: the words up to the list of users, which clients parse.
     pub fn to_v1(&self) -> String {
@@ -70,13 +87,7 @@ impl AcknowledgeAnswer {
 
     /// The body in version 2.
     pub fn to_v2(&self) -> String {
-        success_of(|object| {
-            object
-                .member("message", &self.message)
-                .member("missingUsers", &self.missing_users)
-                .member("missingAcknowledgments", &self.missing_acknowledgments)
-                .optional("recoverySecrets", self.recovery_secrets.as_ref())
-        })
+        success_object(self)
     }
 }
 
@@ -117,6 +128,13 @@ decode_object!(PendingUpdateAnswer {
     "missingUsers" => missing_users,
 });
 
+impl Object for PendingUpdateAnswer {
+    fn members<M: Members>(&self, members: M) -> M {
+        let Self { manifest, message, missing_users } = self;
+        members.member("manifest", manifest).member("message", message).member("missingUsers", missing_users)
+    }
+}
+
 impl PendingUpdateAnswer {
     /// The answer for a waiting manifest, with the usual words.
     pub fn new(manifest: Vec<u8>, missing_acknowledgments: u64, missing_users: Option<Vec<String>>) -> Self {
@@ -125,12 +143,7 @@ impl PendingUpdateAnswer {
 
     /// The body.
     pub fn to_body(&self) -> String {
-        success_of(|object| {
-            object
-                .member("manifest", &self.manifest)
-                .member("message", &self.message)
-                .member("missingUsers", &self.missing_users)
-        })
+        success_object(self)
     }
 }
 
@@ -143,6 +156,13 @@ pub struct UpdateLogAnswer {
 
 decode_object!(UpdateLogAnswer { "updateLog" => update_log });
 
+impl Object for UpdateLogAnswer {
+    fn members<M: Members>(&self, members: M) -> M {
+        let Self { update_log } = self;
+        members.member("updateLog", update_log)
+    }
+}
+
 impl UpdateLogAnswer {
     /// The body in version 1: one string, each line with its line feed.
     pub fn to_v1(&self) -> String {
@@ -152,7 +172,7 @@ impl UpdateLogAnswer {
 
     /// The body in version 2.
     pub fn to_v2(&self) -> String {
-        success_of(|object| object.member("updateLog", &self.update_log))
+        success_object(self)
     }
 }
 
@@ -165,6 +185,13 @@ pub struct MessageAnswer {
 
 decode_object!(MessageAnswer { "message" => message });
 
+impl Object for MessageAnswer {
+    fn members<M: Members>(&self, members: M) -> M {
+        let Self { message } = self;
+        members.member("message", message)
+    }
+}
+
 impl MessageAnswer {
     /// The body in version 1: the text alone.
     pub fn to_v1(&self) -> String {
@@ -173,7 +200,7 @@ impl MessageAnswer {
 
     /// The body in version 2.
     pub fn to_v2(&self) -> String {
-        success_of(|object| object.member("message", &self.message))
+        success_object(self)
     }
 }
 
@@ -186,10 +213,17 @@ pub struct CounterAnswer {
 
 decode_object!(CounterAnswer { "value" => value });
 
+impl Object for CounterAnswer {
+    fn members<M: Members>(&self, members: M) -> M {
+        let Self { value } = self;
+        members.member("value", value)
+    }
+}
+
 impl CounterAnswer {
     /// The body in version 2.
     pub fn to_v2(&self) -> String {
-        success_of(|object| object.member("value", &self.value))
+        success_object(self)
     }
 }
 
