@@ -8,6 +8,7 @@ use marblerun_attestation::{
 };
 use marblerun_collateral::LookupError;
 use marblerun_json::DecodeError;
+use marblerun_pki::certificate::CertificateError;
 use marblerun_pki::signature::SignatureError;
 
 use crate::chain::ChainError;
@@ -134,6 +135,22 @@ pub enum ClientError {
         /// As it was given.
         address: String,
     },
+    /// An old Coordinator lacks the endpoint.
+    #[error("expected a Coordinator with API version 2 for {what}, {address} has only version 1")]
+    NeedsVersion2 {
+        /// What was asked for.
+        what: &'static str,
+        /// As it was given.
+        address: String,
+    },
+    /// The Coordinator's words have no meaning here.
+    #[error("expected known words in the Coordinator's answer to {url}, got {got:?}")]
+    Words {
+        /// The request.
+        url: String,
+        /// What it said.
+        got: String,
+    },
     /// The chain in the quote answer is not in order.
     #[error("the certificate chain of {address} is not acceptable")]
     Chain {
@@ -169,6 +186,20 @@ pub enum ClientError {
     /// The root did not sign the manifest.
     #[error("the manifest's signature does not verify with the Coordinator's root certificate")]
     ManifestSignature(#[source] SignatureError),
+    /// The Coordinator has another manifest.
+    #[error("expected the manifest with signature {expected}, the Coordinator has {got}")]
+    OtherManifest {
+        /// SHA-256 of the expected one, hexadecimal.
+        expected: String,
+        /// SHA-256 of the one that is set.
+        got: String,
+    },
+    /// The root did not sign the verdict on a quote.
+    #[error("the signature over the quote's verdict does not verify with the Coordinator's root certificate")]
+    QuoteSignature(#[source] SignatureError),
+    /// A root certificate cannot be read.
+    #[error("the Coordinator's root certificate cannot be read")]
+    RootCertificate(#[source] CertificateError),
     /// The provider refused its own settings; a broken build.
     #[error("TLS cannot be configured: {reason}")]
     TlsConfiguration {
@@ -181,6 +212,15 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// The HTTP status of a refusal; `None` if the Coordinator did not refuse.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            Self::Unauthorized { .. } => Some(401),
+            _ => None,
+        }
+    }
+
     /// What the user can do.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -193,6 +233,9 @@ impl ClientError {
             }
             Self::Server { source, .. } => source.hint(),
             Self::Unauthorized { .. } => Some("use the certificate of a user in the manifest"),
+            Self::NeedsVersion2 { .. } => Some("update the Coordinator"),
+            Self::OtherManifest { .. } => Some("`marblerun manifest get` shows the Coordinator's manifest"),
+            Self::QuoteSignature(_) => Some("do not rely on this verdict"),
             Self::NonceNeedsVersion2 { .. } => Some("leave out the nonce, or update the Coordinator"),
             Self::Attestation { source, .. } => source.hint(),
             Self::NoManifest { .. } => Some("set one with `marblerun manifest set`"),
@@ -204,6 +247,8 @@ impl ClientError {
             | Self::AnswerTooLong { .. }
             | Self::AnswerData { .. }
             | Self::Chain { .. }
+            | Self::Words { .. }
+            | Self::RootCertificate(_)
             | Self::TlsConfiguration { .. }
             | Self::Randomness => None,
         }

@@ -12,6 +12,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::{ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use crate::credentials::ClientCertificate;
+
 /// Why a TLS server is not the Coordinator.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,21 +66,27 @@ impl ServerIdentityError {
 /// The settings of the call that fetches the quote, and where the server's certificate is found afterwards.
 pub(crate) fn capturing() -> Result<(Arc<ClientConfig>, Arc<Captured>), rustls::Error> {
     let captured = Arc::new(Captured::default());
-    Ok((config(captured.clone())?, captured))
+    Ok((config(captured.clone(), None)?, captured))
 }
 
-/// The settings of calls to the Coordinator with this root certificate.
-pub(crate) fn pinned(root: &[u8]) -> Result<Arc<ClientConfig>, rustls::Error> {
-    config(Arc::new(Pinned { root: CertificateDer::from(root.to_vec()) }))
+/// The settings of calls to the Coordinator with this root certificate, as the owner of `certificate` if there is one.
+pub(crate) fn pinned(root: &[u8], certificate: Option<&ClientCertificate>) -> Result<Arc<ClientConfig>, rustls::Error> {
+    config(Arc::new(Pinned { root: CertificateDer::from(root.to_vec()) }), certificate)
 }
 
-fn config(verifier: Arc<dyn ServerCertVerifier>) -> Result<Arc<ClientConfig>, rustls::Error> {
+fn config(
+    verifier: Arc<dyn ServerCertVerifier>,
+    certificate: Option<&ClientCertificate>,
+) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match certificate {
+        None => builder.with_no_client_auth(),
+        Some(certificate) => builder.with_client_cert_resolver(certificate.resolver()),
+    };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // Each connection proves the server anew.
     config.resumption = rustls::client::Resumption::disabled();
