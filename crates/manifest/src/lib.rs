@@ -4,14 +4,18 @@
 //! probably a mistake comes from [`Manifest::warnings`]. Keep the bytes beside the decoded form: [`fingerprint`] and
 //! signatures are made over them, never over something written anew.
 //!
+//! What an update would do to a running deployment says [`plan`].
+//!
 //! Templates in files and environment variables are not looked at here: running them needs secrets.
 
 mod certificate;
 mod check;
 mod nearest;
 mod pem;
+pub mod plan;
 mod schema;
 mod secret_type;
+mod update;
 mod user_secret;
 mod warning;
 
@@ -27,5 +31,6 @@ pub use schema::{
     Role, SealMode, SecretDefinition, TlsEntry, TlsTag, User, fingerprint,
 };
 pub use secret_type::SecretType;
+pub use update::{PackageUpdateError, UpdateKind};
 pub use user_secret::{MAX_USER_SECRETS_BYTES, UserSecret, decode_user_secrets_v1, decode_user_secrets_v2};
 pub use warning::{MAX_WARNINGS, Severity, Warning, WarningCode};

@@ -28,12 +28,7 @@ pub(crate) fn check_definitions(manifest: &Manifest) -> Result<(), CheckError> {
                 got: shorten(&secret.type_word),
             });
         };
-        let has_end = match &secret.cert {
-            SecretCertificate::Unset | SecretCertificate::Unreadable => false,
-            SecretCertificate::Template(template) => !template.not_after.is_unset(),
-            SecretCertificate::Der(_) => true,
-        };
-        if secret_type.is_certificate() && has_end && secret.valid_for != 0 {
+        if secret_type.is_certificate() && secret.cert.has_end() && secret.valid_for != 0 {
             return Err(CheckError::NotAfterWithValidFor { place: place_of(name) });
         }
     }
