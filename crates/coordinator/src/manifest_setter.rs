@@ -121,7 +121,7 @@ impl ManifestSetter {
         let commit = tokio::spawn(async move {
             // Once this returns, the state opens with the shares that the answer gives out.
             let command = Command::SetManifest(Box::new(record));
-            writer.submit_with(command, CommitOptions { mode, recovery: recipient }).await?;
+            writer.submit_with(command, CommitOptions { mode, recovery: recipient.into() }).await?;
             info!(fingerprint, seal_mode = seal_mode.as_str(), "manifest set");
             let renewed = tokio::task::spawn_blocking(move || quoter.renew_or_warn()).await;
             drop(place);

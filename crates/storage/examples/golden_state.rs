@@ -55,5 +55,5 @@ fn recoverable(
     let share = |number| RecoveryShare { public_key_hash: [byte; 32], share_hash: [number; 32] };
     let key = SecretBytes::new(vec![byte; 32]);
     let recipient = RecoveryRecipient::new(key, scheme, (1..=count).map(share).collect())?;
-    Ok(CommitOptions { mode: SealMode::Sealed(policy), recovery: Some(recipient) })
+    Ok(CommitOptions { mode: SealMode::Sealed(policy), recovery: Some(recipient).into() })
 }

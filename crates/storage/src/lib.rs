@@ -13,5 +13,7 @@ mod store;
 pub use directory::{DATA_FILE, DirectoryStore, KEY_FILE, LOG_OFFSET, RECOVERY_FILE, open_directory};
 pub use error::{CommitError, OpenError, RecoverError, StoreError};
 pub use files::{Files, HostFiles};
-pub use log::{CommitOptions, Existing, NewDeployment, NotRecovered, OpenReport, Opened, Recovery, SealedLog, open};
+pub use log::{
+    CommitOptions, Existing, NewDeployment, NotRecovered, OpenReport, Opened, RecipientChange, Recovery, SealedLog, open,
+};
 pub use store::{RecordStore, Settled, Stored};

@@ -139,23 +139,42 @@ fn settle(
 pub struct CommitOptions {
     /// The manifest's `SealMode`.
     pub mode: SealMode,
-    /// Who can open the state without the TEE's key from now on; `None` ends what was before.
+    /// Who can open the state without the TEE's key from now on.
     ///
     /// [`SealMode::Disabled`] stores nothing, and so nothing for a recipient either.
-    pub recovery: Option<RecoveryRecipient>,
+    pub recovery: RecipientChange,
+}
+
+/// Who can open a state without the TEE's key after a commit.
+#[derive(Debug, Default)]
+pub enum RecipientChange {
+    /// Who could before, if somebody could.
+    Keep,
+    /// This recipient, and no former one.
+    Set(RecoveryRecipient),
+    /// Nobody any more.
+    #[default]
+    Remove,
+}
+
+impl From<Option<RecoveryRecipient>> for RecipientChange {
+    fn from(recipient: Option<RecoveryRecipient>) -> Self {
+        recipient.map_or(Self::Remove, Self::Set)
+    }
 }
 
 impl From<SealMode> for CommitOptions {
     fn from(mode: SealMode) -> Self {
-        Self { mode, recovery: None }
+        Self { mode, recovery: RecipientChange::Remove }
     }
 }
 
 impl CommitOptions {
     fn recovery_change<'a>(&'a self, trust: &'a TrustContext) -> RecoveryChange<'a> {
         match &self.recovery {
-            Some(recipient) => RecoveryChange::Set { recipient, trust },
-            None => RecoveryChange::Remove,
+            RecipientChange::Keep => RecoveryChange::Keep,
+            RecipientChange::Set(recipient) => RecoveryChange::Set { recipient, trust },
+            RecipientChange::Remove => RecoveryChange::Remove,
         }
     }
 }

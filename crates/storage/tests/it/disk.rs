@@ -232,7 +232,7 @@ pub fn recovery_key(byte: u8) -> SecretBytes {
 pub fn recoverable(mode: SealMode, byte: u8) -> CommitOptions {
     let share = RecoveryShare { public_key_hash: [byte; 32], share_hash: [!byte; 32] };
     let recipient = RecoveryRecipient::new(recovery_key(byte), RecoveryScheme::Single, vec![share]).unwrap();
-    CommitOptions { mode, recovery: Some(recipient) }
+    CommitOptions { mode, recovery: Some(recipient).into() }
 }
 
 pub fn trust() -> TrustContext {

@@ -10,7 +10,8 @@ use marblerun_sealing::{
 };
 use marblerun_secret::SecretBytes;
 use marblerun_storage::{
-    CommitError, DirectoryStore, Existing, Opened, RecoverError, Recovery, SealedLog, open_directory,
+    CommitError, CommitOptions, DirectoryStore, Existing, Opened, RecipientChange, RecoverError, Recovery, SealedLog,
+    open_directory,
 };
 
 use crate::disk::{Computer, Disk, Fault, keys, recoverable, recovery_key, trust};
@@ -90,6 +91,24 @@ fn the_recovery_key_opens_the_state_after_the_key_file_was_removed() {
     assert!(!again.report.rewrapped && !again.report.recovery_rewritten);
     let (_, recovery) = self::recovery(without_key(&computer.disk()));
     assert_eq!(recovery.open_with(&recovery_key(1)).unwrap().records.len(), 4);
+}
+
+/// A manifest that leaves the recovery parties alone may still change the seal mode.
+#[test]
+fn a_kept_recipient_opens_the_state_that_came_after_it() {
+    for mode in [PRODUCT, UNIQUE] {
+        let (computer, mut log) = recoverable_state();
+        log.commit_with(CommitOptions { mode, recovery: RecipientChange::Keep }, &[b"update"]).unwrap();
+        let (_, recovery) = recovery(without_key(&computer.disk()));
+        let opened = recovery.open_with(&recovery_key(1)).unwrap();
+        assert_eq!(payloads(&opened), [b"root".as_slice(), b"manifest", b"update"]);
+        assert_eq!(opened.log.mode(), mode);
+    }
+    // Where there was none, none comes.
+    let (computer, mut log) = created();
+    log.commit_with(CommitOptions { mode: PRODUCT, recovery: RecipientChange::Keep }, &[b"update"]).unwrap();
+    let (_, recovery) = recovery(without_key(&computer.disk()));
+    assert!(recovery.open_with(&recovery_key(1)).is_err());
 }
 
 #[test]
