@@ -46,8 +46,8 @@ pub fn run(workspace: &Path) -> Result<()> {
 
 fn documents(workspace: &Path) -> Result<Vec<PathBuf>> {
     let mut found: Vec<PathBuf> = Vec::new();
-    for folder in ["", "docs", "docs/adr", "samples", "fuzz", "tests/conformance"].map(|folder| workspace.join(folder))
-    {
+    let folders = ["", "docs", "docs/adr", "docs/rules", "samples", "fuzz", "tests/conformance"];
+    for folder in folders.map(|folder| workspace.join(folder)) {
         for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "md") {

@@ -15,6 +15,7 @@ mod fuzz;
 mod generate;
 mod prerequisites;
 mod process;
+mod rules;
 mod test;
 
 const USAGE: &str = "\
@@ -26,6 +27,7 @@ Usage: cargo xtask TASK
   bench [NAME..]            measure speed and size: verification, commit, premain, coordinator, manifest, activation
   dist                      build what is installed into images with an older C library, into dist/
   docs                      check that documents name only what exists
+  rules [--output json]     print the rules of docs/rules/ with their tests; an error where a rule has none
   generate [--check]        write generated files anew, or check that they are current
   fuzz [TARGET] [--seconds N]
                             run the fuzz targets
@@ -56,6 +58,8 @@ fn run(words: &[&str]) -> Result<Option<()>> {
         ["conformance", arguments @ ..] => test::conformance(workspace, arguments)?,
         ["bench", arguments @ ..] => bench::run(workspace, arguments)?,
         ["docs"] => docs::run(workspace)?,
+        ["rules"] => rules::run(workspace, rules::Format::Text)?,
+        ["rules", "--output", "json"] => rules::run(workspace, rules::Format::Json)?,
         ["dist"] => dist::run(workspace)?,
         ["generate"] => generate::run(false)?,
         ["generate", "--check"] => generate::run(true)?,
