@@ -1,4 +1,4 @@
-//! Comments that say which rules a test covers.
+//! Comments and markers that say which rules a test covers.
 
 use std::fmt;
 
@@ -37,7 +37,8 @@ pub struct Found {
 pub enum Language {
     /// `// rules:` above a function with `#[test]` or `#[tokio::test]`.
     Rust,
-    /// `# rules:` above a function whose name begins with `test_`, or above everything else of a file for all its tests.
+    /// `# rules:` above a function whose name begins with `test_`, or above everything else of a file for all its tests;
+    /// or the markers `rule` and `deviation` of a function.
     Python,
 }
 
@@ -84,6 +85,10 @@ impl Language {
 pub fn collect(path: &str, text: &str, language: Language, found: &mut Found) {
     let lines: Vec<&str> = text.lines().collect();
     for (index, line) in lines.iter().enumerate() {
+        if language == Language::Python && MARKERS.iter().any(|marker| line.trim_start().starts_with(marker)) {
+            collect_marker(path, &lines, index, found);
+            continue;
+        }
         if !language.comment(line).is_some_and(|text| text.trim_start().to_ascii_lowercase().starts_with("rules:")) {
             continue;
         }
@@ -109,6 +114,30 @@ pub fn collect(path: &str, text: &str, language: Language, found: &mut Found) {
         } else {
             found.problems.push(format!("{place}: no test stands directly below the comment"));
         }
+    }
+}
+
+/// Markers of pytest. A deviation may also be named in words; those are not for us.
+const MARKERS: [&str; 2] = ["@pytest.mark.rule(", "@pytest.mark.deviation("];
+
+fn collect_marker(path: &str, lines: &[&str], index: usize, found: &mut Found) {
+    let place = format!("{path}:{}", index + 1);
+    let marker = lines[index..index + attribute_lines(&lines[index..])].join(" ");
+    let texts: Vec<&str> = marker.split('"').skip(1).step_by(2).collect();
+    let is_rule = marker.trim_start().starts_with(MARKERS[0]);
+    if is_rule && (texts.is_empty() || !texts.iter().all(|text| is_id(text))) {
+        found.problems.push(format!("{place}: expected identifiers in double quotes, got `{}`", marker.trim()));
+        return;
+    }
+    let ids: Vec<String> = texts.into_iter().filter(|text| is_id(text)).map(str::to_owned).collect();
+    if ids.is_empty() {
+        return;
+    }
+    match test_below(lines, index, Language::Python) {
+        Some((line, test)) => {
+            found.annotations.push(Annotation { path: path.into(), line: line + 1, test: test.into(), ids });
+        }
+        None => found.problems.push(format!("{place}: no test stands directly below the marker")),
     }
 }
 
@@ -152,14 +181,23 @@ fn test_below<'a>(lines: &[&'a str], start: usize, language: Language) -> Option
 }
 
 /// How many lines the attribute or decorator takes that begins in the first one: until its brackets are closed.
+/// Brackets inside of texts do not count; a text ends in the line in which it began.
 fn attribute_lines(lines: &[&str]) -> usize {
     let mut depth = 0_i64;
     for (index, line) in lines.iter().enumerate() {
-        for byte in line.bytes() {
-            match byte {
-                b'(' | b'[' | b'{' => depth += 1,
-                b')' | b']' | b'}' => depth -= 1,
-                _ => {}
+        let mut quote = None;
+        let mut characters = line.chars();
+        while let Some(character) = characters.next() {
+            match (quote, character) {
+                (Some(_), '\\') => {
+                    characters.next();
+                }
+                (Some(open), _) if open == character => quote = None,
+                (Some(_), _) => {}
+                (None, '"' | '\'') => quote = Some(character),
+                (None, '(' | '[' | '{') => depth += 1,
+                (None, ')' | ']' | '}') => depth -= 1,
+                (None, _) => {}
             }
         }
         if depth <= 0 {
@@ -235,13 +273,38 @@ mod tests {
                 "import x",
                 "# rules: A-1",
                 "@pytest.mark.parametrize(\"a\", [",
-                "    (1, 2),",
+                "    (1, 2), b'{\"', \"\\\"]\",",
                 "])",
                 "def test_it(a):",
                 "    # rules: A-2",
                 "    async def test_inner():",
             ],
             &[(6, "test_it", "A-1"), (8, "test_inner", "A-2")],
+        );
+    }
+
+    #[test]
+    fn markers_belong_to_the_python_test_below_them() {
+        check(
+            Language::Python,
+            &[
+                "import x",
+                "@pytest.mark.rule(\"A-1\", \"A-2\")",
+                "@pytest.mark.deviation(\"SAFE-5\", certain=False)",
+                "@pytest.mark.deviation(\"in words\")",
+                "def test_it():",
+            ],
+            &[(5, "test_it", "A-1 A-2"), (5, "test_it", "SAFE-5")],
+        );
+        check_problem(
+            Language::Python,
+            &["@pytest.mark.rule(\"first\")", "def test_it():"],
+            "p:1: expected identifiers in double quotes, got `@pytest.mark.rule(\"first\")`",
+        );
+        check_problem(
+            Language::Python,
+            &["@pytest.mark.rule(\"A-1\")", "def helper():"],
+            "p:1: no test stands directly below the marker",
         );
     }
 
