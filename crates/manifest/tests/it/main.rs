@@ -8,6 +8,7 @@ mod activation;
 mod canonical;
 mod check;
 mod oracle;
+mod plan;
 mod warning;
 
 fn testdata_dir() -> PathBuf {
