@@ -5,9 +5,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// Writes the protobuf messages of `crates/api` anew, or with `check` only compares them with what is committed.
+/// Writes the protobuf messages of `crates/api` and `docs/openapi.json` anew, or with `check` only compares them with what
+/// is committed.
 ///
-/// The generator is a test of that crate, so that this program does not have to link it.
+/// The generators are tests of that crate, so that this program does not have to link it.
 ///
 /// # Errors
 ///

@@ -28,8 +28,13 @@ pub enum Shape {
     List(Box<Shape>),
     /// An object whose member names are data.
     Map(Box<Shape>),
-    /// An object with these members, in this order.
-    Object(Vec<Member>),
+    /// An object.
+    Object {
+        /// What the description calls it.
+        name: &'static str,
+        /// Its members, in the order in which they are written.
+        members: Vec<Member>,
+    },
 }
 
 /// A member of an object.

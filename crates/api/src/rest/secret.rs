@@ -51,7 +51,7 @@ impl Encode for Secret {
 
 impl Described for Secret {
     fn shape() -> Shape {
-        Shape::Object(describe(&Self::default()))
+        Shape::Object { name: "Secret", members: describe(&Self::default()) }
     }
 }
 
@@ -188,7 +188,7 @@ impl Encode for UserSecretValue {
 
 impl Described for UserSecretValue {
     fn shape() -> Shape {
-        Shape::Object(describe(&Self::default()))
+        Shape::Object { name: "UserSecret", members: describe(&Self::default()) }
     }
 }
 

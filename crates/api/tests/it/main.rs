@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 mod generated;
+mod openapi;
 mod oracle;
