@@ -2,8 +2,11 @@
 //!
 //! One recovery key gets the key itself, all-of-n gets XOR shares, a threshold below n gets Shamir shares over GF(2^8)
 //! with the polynomial 0x11B. Each share is encrypted to its party with RSA-OAEP (SHA-256, empty label).
+//! [`make`] splits a new key; [`Collector`] takes the shares back, one after the other.
 
+mod collect;
 mod shamir;
+mod signature;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +16,9 @@ use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncr
 use marblerun_secret::SecretBytes;
 use thiserror::Error;
 use zeroize::Zeroize;
+
+pub use self::collect::{Accepted, CollectError, Collected, Collector, Progress};
+pub use self::signature::{SignatureError, SignedShares};
 
 /// Bytes of the key that the shares make.
 pub const KEY_LEN: usize = 32;
@@ -27,18 +33,18 @@ pub struct RecoverySecrets {
     /// How the shares make the key.
     pub scheme: Scheme,
     /// What is stored of each share, in the order of the parties' names.
-    pub shares: Vec<ShareHashes>,
+    pub shares: Vec<PublicShare>,
     /// For each party its share, encrypted to it. Given out once.
     pub encrypted: BTreeMap<String, Vec<u8>>,
 }
 
-/// What may be known of a share: whose it is, and how to recognise it. Both are SHA-256 and public.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShareHashes {
-    /// Of the party's SubjectPublicKeyInfo (DER).
-    pub public_key: [u8; 32],
-    /// Of the share in plain form.
-    pub share: [u8; 32],
+/// What may be known of a share: whose it is, and how to recognise it. Both are public.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicShare {
+    /// The party's SubjectPublicKeyInfo (DER).
+    pub public_key: Vec<u8>,
+    /// SHA-256 of the share in plain form.
+    pub hash: [u8; 32],
 }
 
 /// How shares make the key.
@@ -99,17 +105,17 @@ pub enum RecoveryError {
 pub fn make(keys: &BTreeMap<String, Vec<u8>>, threshold: u64) -> Result<Option<RecoverySecrets>, RecoveryError> {
     let Some(scheme) = scheme(keys.len(), threshold)? else { return Ok(None) };
     let (key, shares) = split(scheme)?;
-    let hashes = keys
+    let public = keys
         .values()
         .zip(&shares)
-        .map(|(public_key, share)| ShareHashes { public_key: sha256(public_key), share: sha256(share.expose()) });
-    let hashes = hashes.collect();
+        .map(|(public_key, share)| PublicShare { public_key: public_key.clone(), hash: sha256(share.expose()) });
+    let public = public.collect();
     let encrypted = keys
         .iter()
         .zip(&shares)
         .map(|((name, public_key), share)| Ok((name.clone(), encrypt(name, public_key, share)?)))
         .collect::<Result<_, _>>()?;
-    Ok(Some(RecoverySecrets { key, scheme, shares: hashes, encrypted }))
+    Ok(Some(RecoverySecrets { key, scheme, shares: public, encrypted }))
 }
 
 fn scheme(keys: usize, threshold: u64) -> Result<Option<Scheme>, RecoveryError> {
@@ -138,11 +144,7 @@ fn split(scheme: Scheme) -> Result<(SecretBytes, Vec<SecretBytes>), RecoveryErro
         }
         Scheme::AllOf { shares } => {
             let shares = (0..shares).map(|_| random_key()).collect::<Result<Vec<_>, _>>()?;
-            let mut key = vec![0; KEY_LEN];
-            for share in &shares {
-                key.iter_mut().zip(share.expose()).for_each(|(byte, other)| *byte ^= other);
-            }
-            Ok((SecretBytes::new(key), shares))
+            Ok((collect::xor(shares.iter()), shares))
         }
         Scheme::Threshold { threshold, shares } => {
             let key = random_key()?;
@@ -233,7 +235,7 @@ mod tests {
         let mut plain = vec![0; private.min_output_size()];
         let share = private.decrypt(&OAEP_SHA256_MGF1SHA256, &secrets.encrypted["ops"], &mut plain, None).unwrap();
         assert_eq!(share, secrets.key.expose());
-        assert_eq!(secrets.shares, [ShareHashes { public_key: sha256(&public), share: sha256(share) }]);
+        assert_eq!(secrets.shares, [PublicShare { hash: sha256(share), public_key: public }]);
     }
 
     #[test]

@@ -143,7 +143,7 @@ fn recipient(secrets: RecoverySecrets) -> Result<(RecoveryRecipient, BTreeMap<St
         Scheme::Threshold { threshold, .. } => RecoveryScheme::Threshold { threshold },
     };
     let shares =
-        shares.iter().map(|hashes| RecoveryShare { public_key_hash: hashes.public_key, share_hash: hashes.share });
+        shares.into_iter().map(|share| RecoveryShare { public_key: share.public_key, share_hash: share.hash });
     Ok((RecoveryRecipient::new(key, scheme, shares.collect())?, encrypted))
 }
 

@@ -33,7 +33,7 @@ pub use identity::{DeploymentId, HeadInfo, RecordHash, SealMode, SealPolicy, Tru
 pub use keys::{EpochKey, FixedSealKeys, MAX_KEY_ID_BYTES, SealKey, SealKeyError, SealKeys, WrappedKeys};
 pub use reader::{StoredLog, TornTail, VerifiedLog, open_log, open_log_with_recovery};
 pub use recovery::{
-    MAX_RECOVERY_BYTES, MAX_RECOVERY_SHARES, RECOVERY_KEY_BYTES, RecoveryRecipient, RecoveryScheme, RecoveryShare,
-    WrappedForRecovery, open_recovery,
+    MAX_RECOVERY_BYTES, MAX_RECOVERY_PUBLIC_KEY_BYTES, MAX_RECOVERY_SHARES, RECOVERY_KEY_BYTES, RecoveryRecipient,
+    RecoveryScheme, RecoveryShare, WrappedForRecovery, open_recovery,
 };
 pub use writer::{Batch, LogWriter, MAX_RECORDS_PER_START, RecoveryChange, RecoveryFile};

@@ -1,9 +1,9 @@
 //! The epoch key wrapped for those who hold recovery shares (`sealed_recovery`).
 //!
 //! The shares together make a recovery key; how they do is the caller's business. The file tells, unencrypted, what
-//! whoever collects shares has to know: the scheme, how many are needed, whose they are, and the SHA-256 of each, so that
-//! a wrong one is recognised when it arrives. All of it is authenticated data of the wrap, so it is proven once the
-//! recovery key is there; before that it is a hint from the untrusted disk.
+//! whoever collects shares has to know: the scheme, how many are needed, the public keys of those who hold them, and the
+//! SHA-256 of each, so that a wrong share or a wrong signature is recognised when it arrives. All of it is authenticated
+//! data of the wrap, so it is proven once the recovery key is there; before that it is a hint from the untrusted disk.
 
 use marblerun_secret::SecretBytes;
 use zeroize::Zeroizing;
@@ -16,17 +16,20 @@ use crate::keys::EpochKey;
 
 /// Length of a recovery key in bytes.
 pub const RECOVERY_KEY_BYTES: usize = KEY_LEN;
-/// Most shares of one recovery key; keeps the file below 260 KiB.
+/// Most shares of one recovery key; keeps the file below 5 MiB.
 pub const MAX_RECOVERY_SHARES: usize = 4096;
+/// Longest public key of a holder in bytes; an RSA key of 8192 bits has 1062 with the usual exponent.
+pub const MAX_RECOVERY_PUBLIC_KEY_BYTES: usize = 1152;
 /// Longest `sealed_recovery` in bytes.
-pub const MAX_RECOVERY_BYTES: usize = FIXED_LEN + MAX_RECOVERY_SHARES * SHARE_LEN + KEY_LEN + TAG_LEN;
+pub const MAX_RECOVERY_BYTES: usize = FIXED_LEN + MAX_RECOVERY_SHARES * MAX_SHARE_LEN + KEY_LEN + TAG_LEN;
 
 const OBJECT: &str = "sealed_recovery";
 const MAGIC: &[u8; 8] = b"MRRECOVR";
 const VERSION: u16 = 1;
 const RECIPIENT_RECOVERY: u16 = 2;
 const FIXED_LEN: usize = 120;
-const SHARE_LEN: usize = 64;
+const HASH_LEN: usize = 32;
+const MAX_SHARE_LEN: usize = 2 + MAX_RECOVERY_PUBLIC_KEY_BYTES + HASH_LEN;
 /// Shamir's scheme over GF(2^8) has one share per non-zero field element.
 const MAX_THRESHOLD_SHARES: usize = 255;
 
@@ -76,11 +79,11 @@ impl RecoveryScheme {
     }
 }
 
-/// What is known of one share without knowing it. Both hashes are public.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is known of one share without knowing it. All of it is public.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecoveryShare {
-    /// SHA-256 of the holder's public key (SubjectPublicKeyInfo, DER).
-    pub public_key_hash: [u8; 32],
+    /// The holder's public key (SubjectPublicKeyInfo, DER), at most [`MAX_RECOVERY_PUBLIC_KEY_BYTES`].
+    pub public_key: Vec<u8>,
     /// SHA-256 of the share.
     pub share_hash: [u8; 32],
 }
@@ -97,13 +100,16 @@ impl RecoveryRecipient {
     /// The holders of `shares`, which make `key` (32 bytes, random) by `scheme`.
     ///
     /// # Errors
-    /// [`SealError::Recipient`] if key, scheme and number of shares do not fit together.
+    /// [`SealError::Recipient`] if key, scheme and number of shares do not fit together, or a public key is too long.
     pub fn new(key: SecretBytes, scheme: RecoveryScheme, shares: Vec<RecoveryShare>) -> Result<Self, SealError> {
         if key.len() != RECOVERY_KEY_BYTES {
             return Err(SealError::Recipient { what: "recovery key is not 32 bytes long" });
         }
         RecoveryScheme::from_fields(scheme.to_byte(), scheme.needed(shares.len()), shares.len())
             .map_err(|what| SealError::Recipient { what })?;
+        if shares.iter().any(|share| !(1..=MAX_RECOVERY_PUBLIC_KEY_BYTES).contains(&share.public_key.len())) {
+            return Err(SealError::Recipient { what: "public key is empty or too long" });
+        }
         Ok(Self { key, scheme, shares })
     }
 }
@@ -119,9 +125,9 @@ impl EpochKey {
         sequence: u64,
     ) -> Result<Vec<u8>, SealError> {
         let RecoveryRecipient { key, scheme, shares } = recipient;
-        let short = |number: usize| u16::try_from(number).expect("`new` allows at most MAX_RECOVERY_SHARES");
+        let short = |number: usize| u16::try_from(number).expect("`new` limits the shares and their public keys");
         let salt: [u8; 32] = crypto::random()?;
-        let mut out = Vec::with_capacity(FIXED_LEN + shares.len() * SHARE_LEN + KEY_LEN + TAG_LEN);
+        let mut out = Vec::new();
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&[trust.class().to_byte(), 0]);
@@ -136,7 +142,8 @@ impl EpochKey {
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&salt);
         for share in shares {
-            out.extend_from_slice(&share.public_key_hash);
+            out.extend_from_slice(&short(share.public_key.len()).to_le_bytes());
+            out.extend_from_slice(&share.public_key);
             out.extend_from_slice(&share.share_hash);
         }
         let wrap_key = wrap_key(key, &salt)?;
@@ -207,9 +214,13 @@ impl WrappedForRecovery {
         let salt = reader.array().ok_or(malformed(reader, CUT))?;
         let mut shares = Vec::new();
         for _ in 0..count {
-            let public_key_hash = reader.array().ok_or(malformed(reader, CUT))?;
+            let length = usize::from(reader.u16().ok_or(malformed(reader, CUT))?);
+            if !(1..=MAX_RECOVERY_PUBLIC_KEY_BYTES).contains(&length) {
+                return Err(malformed(reader, "public key is empty or too long"));
+            }
+            let public_key = reader.take(length).ok_or(malformed(reader, CUT))?.to_vec();
             let share_hash = reader.array().ok_or(malformed(reader, CUT))?;
-            shares.push(RecoveryShare { public_key_hash, share_hash });
+            shares.push(RecoveryShare { public_key, share_hash });
         }
         let aad = aad(&bytes[..reader.position()]);
         let sealed = reader.take(KEY_LEN + TAG_LEN).ok_or(malformed(reader, CUT))?.to_vec();
@@ -249,17 +260,26 @@ impl WrappedForRecovery {
         &self.shares
     }
 
-    /// Proves the file with the recovery key that the shares made, and unwraps the epoch key.
+    /// Whether the file claims to be of this trust class and these roots; another one's shares are of no use here.
     ///
     /// # Errors
-    /// [`Fault::TrustClass`], [`Fault::TrustRoots`] or [`Fault::WrongRecoveryKey`].
-    pub fn open(&self, recovery_key: &SecretBytes, trust: &TrustContext) -> Result<EpochKey, Fault> {
+    /// [`Fault::TrustClass`] or [`Fault::TrustRoots`].
+    pub fn check_trust(&self, trust: &TrustContext) -> Result<(), Fault> {
         if self.class != trust.class() {
             return Err(Fault::TrustClass { sealed: self.class, current: trust.class() });
         }
         if self.trust_digest != trust.digest() {
             return Err(Fault::TrustRoots { class: self.class });
         }
+        Ok(())
+    }
+
+    /// Proves the file with the recovery key that the shares made, and unwraps the epoch key.
+    ///
+    /// # Errors
+    /// [`Fault::TrustClass`], [`Fault::TrustRoots`] or [`Fault::WrongRecoveryKey`].
+    pub fn open(&self, recovery_key: &SecretBytes, trust: &TrustContext) -> Result<EpochKey, Fault> {
+        self.check_trust(trust)?;
         if recovery_key.len() != RECOVERY_KEY_BYTES {
             return Err(Fault::WrongRecoveryKey);
         }
@@ -315,7 +335,7 @@ mod tests {
         (0..count)
             .map(|number| {
                 let byte = u8::try_from(number % 251).unwrap();
-                RecoveryShare { public_key_hash: hash(byte), share_hash: hash(byte ^ 0xff) }
+                RecoveryShare { public_key: hash(byte).to_vec(), share_hash: hash(byte ^ 0xff) }
             })
             .collect()
     }
@@ -415,9 +435,25 @@ mod tests {
 
     #[test]
     fn the_largest_file_is_as_long_as_the_limit_says() {
-        let (_, bytes) = wrap(RecoveryScheme::AllOf, MAX_RECOVERY_SHARES).unwrap();
+        let share = RecoveryShare { public_key: vec![5; MAX_RECOVERY_PUBLIC_KEY_BYTES], share_hash: hash(6) };
+        let shares = vec![share; MAX_RECOVERY_SHARES];
+        let recipient = RecoveryRecipient::new(recovery_key(3), RecoveryScheme::AllOf, shares).unwrap();
+        let epoch_key = EpochKey::generate(DeploymentId::from_bytes([7; 16])).unwrap();
+        let bytes = epoch_key.wrap_for_recovery(&recipient, &trust(TrustClass::Software, 1), 42).unwrap();
         assert_eq!(bytes.len(), MAX_RECOVERY_BYTES);
         open(&bytes).unwrap();
+    }
+
+    #[test]
+    fn public_keys_that_are_empty_or_too_long_are_refused() {
+        for length in [0, MAX_RECOVERY_PUBLIC_KEY_BYTES + 1] {
+            let share = RecoveryShare { public_key: vec![5; length], share_hash: hash(6) };
+            let error = RecoveryRecipient::new(recovery_key(3), RecoveryScheme::Single, vec![share]).unwrap_err();
+            assert_eq!(error.to_string(), "recovery recipient: public key is empty or too long", "{length}");
+        }
+        check_malformed(|bytes| bytes[120..122].fill(0), 122, "public key is empty or too long");
+        let long = u16::try_from(MAX_RECOVERY_PUBLIC_KEY_BYTES + 1).unwrap().to_le_bytes();
+        check_malformed(|bytes| bytes[120..122].copy_from_slice(&long), 122, "public key is empty or too long");
     }
 
     #[test]

@@ -357,7 +357,7 @@ mod tests {
         let recipient = RecoveryRecipient::new(
             SecretBytes::new(vec![3; 32]),
             RecoveryScheme::Single,
-            vec![RecoveryShare { public_key_hash: [1; 32], share_hash: [2; 32] }],
+            vec![RecoveryShare { public_key: vec![1; 32], share_hash: [2; 32] }],
         );
         let trust = TrustContext::new(TrustClass::Simulation, Vec::new());
         let change = RecoveryChange::Set { recipient: &recipient.unwrap(), trust: &trust };

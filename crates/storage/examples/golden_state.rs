@@ -52,7 +52,7 @@ fn recoverable(
     scheme: RecoveryScheme,
     count: u8,
 ) -> Result<CommitOptions, Box<dyn Error>> {
-    let share = |number| RecoveryShare { public_key_hash: [byte; 32], share_hash: [number; 32] };
+    let share = |number| RecoveryShare { public_key: vec![byte; 292 + usize::from(number)], share_hash: [number; 32] };
     let key = SecretBytes::new(vec![byte; 32]);
     let recipient = RecoveryRecipient::new(key, scheme, (1..=count).map(share).collect())?;
     Ok(CommitOptions { mode: SealMode::Sealed(policy), recovery: Some(recipient).into() })

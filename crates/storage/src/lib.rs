@@ -14,6 +14,7 @@ pub use directory::{DATA_FILE, DirectoryStore, KEY_FILE, LOG_OFFSET, RECOVERY_FI
 pub use error::{CommitError, OpenError, RecoverError, StoreError};
 pub use files::{Files, HostFiles};
 pub use log::{
-    CommitOptions, Existing, NewDeployment, NotRecovered, OpenReport, Opened, RecipientChange, Recovery, SealedLog, open,
+    CommitOptions, Existing, NewDeployment, NotRecovered, OpenReport, Opened, Proven, RecipientChange, Recovery,
+    SealedLog, open,
 };
 pub use store::{RecordStore, Settled, Stored};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use marblerun_sealing::{
     Batch, DeploymentId, EpochKey, Fault, HeadInfo, LogWriter, RecoveryChange, RecoveryFile, RecoveryRecipient,
-    SealError, SealKeys, SealMode, SealPolicy, TornTail, TrustContext, VerifiedLog, open_log, open_log_with_recovery,
+    SealError, SealKeys, SealMode, SealPolicy, TornTail, TrustContext, VerifiedLog, WrappedForRecovery, open_log,
+    open_log_with_recovery,
 };
 use marblerun_secret::SecretBytes;
 
@@ -62,20 +63,28 @@ pub fn open(
 ) -> Result<Opened, OpenError> {
     let stored = store.load()?;
     let mut origin = Origin { store, keys, trust };
-    let fault = match stored {
+    let (fault, recipient) = match stored {
         Stored::Nothing => return Ok(Opened::New(NewDeployment::on(origin)?)),
-        Stored::WithoutKey { .. } => Fault::KeyMissing,
-        Stored::WithoutData => Fault::DataMissing,
-        Stored::OnlyRecovery => Fault::OnlyRecovery,
+        Stored::WithoutKey { recovery, .. } => (Fault::KeyMissing, recipient(recovery.as_deref(), &origin.trust)),
+        // Whoever holds shares should know before they are given that they open nothing.
+        Stored::WithoutData => (Fault::DataMissing, Err(Fault::DataMissing)),
+        Stored::OnlyRecovery => (Fault::OnlyRecovery, Err(Fault::OnlyRecovery)),
         Stored::Complete { log, recovery } => match open_log(&log, &*origin.keys, &origin.trust) {
             Ok(verified) => {
                 let settled = settle(&mut origin, verified, recovery.as_deref())?;
                 return Ok(Opened::Existing(settled.into_existing(origin)));
             }
-            Err(fault) => fault,
+            Err(fault) => (fault, recipient(recovery.as_deref(), &origin.trust)),
         },
     };
-    Ok(Opened::Recovery(Recovery { fault, origin }))
+    Ok(Opened::Recovery(Recovery { fault, recipient: recipient.map(Box::new), origin }))
+}
+
+/// What a stored wrap for the recovery recipient says about itself.
+fn recipient(stored: Option<&[u8]>, trust: &TrustContext) -> Result<WrappedForRecovery, Fault> {
+    let wrapped = WrappedForRecovery::parse(stored.ok_or(Fault::RecoveryMissing)?)?;
+    wrapped.check_trust(trust)?;
+    Ok(wrapped)
 }
 
 /// A state that is proven and repaired.
@@ -241,6 +250,7 @@ impl fmt::Debug for NewDeployment {
 /// A state that does not open, untouched.
 pub struct Recovery {
     fault: Fault,
+    recipient: Result<Box<WrappedForRecovery>, Fault>,
     origin: Origin,
 }
 
@@ -250,17 +260,32 @@ impl Recovery {
         &self.fault
     }
 
-    /// Opens the state with the key that the recovery shares make, and wraps its key for this TEE again.
+    /// Whose shares make the key that opens the state, as `sealed_recovery` says; proven only by [`Recovery::prove`].
+    ///
+    /// # Errors
+    /// Why no shares can open it: the file is missing, damaged or of another trust class, or there is nothing to open.
+    pub fn recipient(&self) -> Result<&WrappedForRecovery, &Fault> {
+        self.recipient.as_deref()
+    }
+
+    /// Opens the state with the key that the recovery shares make. Nothing is written.
+    ///
+    /// # Errors
+    /// [`NotRecovered`] gives the recovery back, so that another key can be tried.
+    pub fn prove(mut self, recovery_key: &SecretBytes) -> Result<Proven, Box<NotRecovered>> {
+        match prove(&mut self.origin, recovery_key) {
+            Ok((verified, file)) => Ok(Proven { recovery: self, verified, file }),
+            Err(error) => Err(Box::new(NotRecovered { recovery: self, error })),
+        }
+    }
+
+    /// [`Recovery::prove`], then [`Proven::restore`].
     ///
     /// # Errors
     /// [`NotRecovered`] gives the recovery back, so that another key can be tried. If the key or the state is refused,
     /// nothing was changed.
     pub fn open_with(self, recovery_key: &SecretBytes) -> Result<Existing, Box<NotRecovered>> {
-        let Self { fault, mut origin } = self;
-        match recover(&mut origin, recovery_key) {
-            Ok(settled) => Ok(settled.into_existing(origin)),
-            Err(error) => Err(Box::new(NotRecovered { recovery: Self { fault, origin }, error })),
-        }
+        self.prove(recovery_key)?.restore()
     }
 
     /// Moves the state aside (`replaced-<n>`) and returns an empty store and where the old files are.
@@ -291,7 +316,7 @@ pub struct NotRecovered {
     pub error: RecoverError,
 }
 
-fn recover(origin: &mut Origin, recovery_key: &SecretBytes) -> Result<SettledState, RecoverError> {
+fn prove(origin: &mut Origin, recovery_key: &SecretBytes) -> Result<(VerifiedLog, Vec<u8>), RecoverError> {
     let (log, recovery) = match origin.store.load().map_err(OpenError::from)? {
         Stored::WithoutKey { log, recovery } | Stored::Complete { log, recovery } => (log, recovery),
         Stored::WithoutData | Stored::OnlyRecovery | Stored::Nothing => {
@@ -301,7 +326,47 @@ fn recover(origin: &mut Origin, recovery_key: &SecretBytes) -> Result<SettledSta
     let recovery = recovery.ok_or(RecoverError::Refused(Fault::RecoveryMissing))?;
     let verified =
         open_log_with_recovery(&log, &recovery, recovery_key, &origin.trust).map_err(RecoverError::Refused)?;
-    Ok(settle(origin, verified, Some(&recovery))?)
+    Ok((verified, recovery))
+}
+
+/// A state that a recovery key opened, untouched: whoever gave the key may still be refused.
+pub struct Proven {
+    recovery: Recovery,
+    verified: VerifiedLog,
+    /// `sealed_recovery`, which is what the log holds.
+    file: Vec<u8>,
+}
+
+impl Proven {
+    /// The payloads of all commits, oldest first.
+    pub fn records(&self) -> &[SecretBytes] {
+        &self.verified.records
+    }
+
+    /// Wraps the state's key for this TEE and repairs what a crash left behind, so that the next start opens the state.
+    ///
+    /// A crash in between leaves a state that still needs the recovery key, or one that opens.
+    ///
+    /// # Errors
+    /// [`NotRecovered`] gives the recovery back; what was written then has not changed the state.
+    pub fn restore(self) -> Result<Existing, Box<NotRecovered>> {
+        let Self { mut recovery, verified, file } = self;
+        match settle(&mut recovery.origin, verified, Some(&file)) {
+            Ok(settled) => Ok(settled.into_existing(recovery.origin)),
+            Err(error) => Err(Box::new(NotRecovered { recovery, error: error.into() })),
+        }
+    }
+
+    /// Leaves the state as it is, to be tried again.
+    pub fn refuse(self) -> Recovery {
+        self.recovery
+    }
+}
+
+impl fmt::Debug for Proven {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proven {{ deployment: {}, .. }}", self.verified.writer.deployment())
+    }
 }
 
 /// The sealed log of one deployment.

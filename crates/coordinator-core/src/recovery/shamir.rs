@@ -37,6 +37,39 @@ pub(super) fn split(secret: &SecretBytes, threshold: u8, shares: usize) -> Resul
     Ok(abscissas.iter().take(shares).map(share).collect())
 }
 
+/// The secret that [`split`] made `shares` of, if there are as many as the threshold; something else if there are fewer.
+///
+/// `None` if they cannot be shares of one secret: of another length, or without places of their own that are not 0.
+pub(super) fn combine(shares: &[&SecretBytes]) -> Option<SecretBytes> {
+    let points = shares.iter().map(|share| share.expose().split_last()).collect::<Option<Vec<_>>>()?;
+    let length = points.first()?.1.len();
+    let mut secret = Zeroizing::new(vec![0; length]);
+    for (number, (x, values)) in points.iter().enumerate() {
+        let repeats = points.iter().take(number).any(|(other, _)| other == x);
+        if **x == 0 || repeats || values.len() != length {
+            return None;
+        }
+        // Lagrange's factor of this point at 0. In this field, subtraction is addition.
+        let others = points.iter().enumerate().filter(|(other, _)| *other != number).map(|(_, (other, _))| **other);
+        let factor = others.fold(1, |product, other| multiply(product, multiply(other, inverse(other ^ **x))));
+        for (byte, value) in secret.iter_mut().zip(*values) {
+            *byte ^= multiply(*value, factor);
+        }
+    }
+    Some(SecretBytes::copy_from(&secret))
+}
+
+/// The inverse of a non-zero element: its 254th power, in constant time.
+fn inverse(a: u8) -> u8 {
+    // 254 = 2 + 4 + ... + 128.
+    let (mut power, mut product) = (a, 1);
+    for _ in 0..7 {
+        power = multiply(power, power);
+        product = multiply(product, power);
+    }
+    product
+}
+
 /// All non-zero elements in random order.
 fn abscissas(random: &SystemRandom) -> Result<[u8; MAX_SHARES], Unspecified> {
     let mut all = [0; MAX_SHARES];
@@ -77,23 +110,6 @@ mod tests {
 
     use super::*;
 
-    /// The value at 0 of the polynomial through the shares (Lagrange).
-    fn combine(shares: &[&[u8]]) -> Vec<u8> {
-        let inverse = |a: u8| (1..=255).find(|b| multiply(a, *b) == 1).unwrap();
-        let length = shares[0].len() - 1;
-        (0..length)
-            .map(|index| {
-                shares.iter().fold(0, |sum, share| {
-                    let x = share[length];
-                    let others = shares.iter().map(|other| other[length]).filter(|other| *other != x);
-                    let factor =
-                        others.fold(1, |product, other| multiply(product, multiply(other, inverse(other ^ x))));
-                    sum ^ multiply(share[index], factor)
-                })
-            })
-            .collect()
-    }
-
     fn secret() -> SecretBytes {
         SecretBytes::new((0..32).collect())
     }
@@ -104,27 +120,50 @@ mod tests {
         assert_eq!(multiply(0x80, 2), 0x1b);
         for a in 0..=255 {
             assert_eq!((multiply(a, 1), multiply(1, a), multiply(a, 0)), (a, a, 0));
+            assert_eq!(multiply(a, inverse(a)), u8::from(a != 0));
         }
     }
 
     #[test]
     fn known_shares_give_their_secret() {
-        let first = [&[0x99; 32][..], &[1]].concat();
-        let second = hex::decode("a3a6a9acb7b2bdb88b8e81849f9a9590f3f6f9fce7e2ede8dbded1d4cfcac5c002").unwrap();
-        let last = hex::decode("9d8fb9abd5c7f1e30d1f293b45576173a6b48290eefccad8362412007e6c5a48ff").unwrap();
-        assert_eq!(combine(&[&first, &second, &last]), secret().expose());
+        let share = |text| SecretBytes::new(hex::decode(text).unwrap());
+        let first = SecretBytes::new([&[0x99; 32][..], &[1]].concat());
+        let second = share("a3a6a9acb7b2bdb88b8e81849f9a9590f3f6f9fce7e2ede8dbded1d4cfcac5c002");
+        let last = share("9d8fb9abd5c7f1e30d1f293b45576173a6b48290eefccad8362412007e6c5a48ff");
+        assert_eq!(combine(&[&first, &second, &last]).unwrap().expose(), secret().expose());
+    }
+
+    // rules: STA-3.11
+    #[test]
+    fn shares_that_cannot_be_of_one_secret_are_refused() {
+        let share = |bytes: &[u8]| SecretBytes::copy_from(bytes);
+        let check = |shares: &[&[u8]], combines: bool| {
+            let shares: Vec<SecretBytes> = shares.iter().map(|bytes| share(bytes)).collect();
+            assert_eq!(combine(&shares.iter().collect::<Vec<_>>()).is_some(), combines, "{shares:?}");
+        };
+        check(&[&[1, 1], &[2, 2]], true);
+        check(&[&[1, 0], &[2, 2]], false);
+        check(&[&[1, 1], &[2, 0]], false);
+        check(&[&[1, 2], &[2, 2]], false);
+        check(&[&[1, 1], &[2, 2, 2]], false);
+        check(&[&[1, 1], &[]], false);
+        check(&[], false);
     }
 
     #[test]
     fn any_threshold_of_the_shares_gives_the_secret_and_fewer_do_not() {
         for (threshold, count) in [(2, 3), (3, 5), (4, 5)] {
             let shares = split(&secret(), threshold, count).unwrap();
-            let shares: Vec<&[u8]> = shares.iter().map(SecretBytes::expose).collect();
             for chosen in 0_u32..1 << count {
-                let some: Vec<&[u8]> = (0..count).filter(|bit| chosen >> bit & 1 == 1).map(|bit| shares[bit]).collect();
+                let some: Vec<_> = (0..count).filter(|bit| chosen >> bit & 1 == 1).map(|bit| &shares[bit]).collect();
                 if !some.is_empty() {
                     let enough = some.len() >= usize::from(threshold);
-                    assert_eq!(combine(&some) == secret().expose(), enough, "{} of {threshold}", some.len());
+                    assert_eq!(
+                        combine(&some).unwrap().expose() == secret().expose(),
+                        enough,
+                        "{} of {threshold}",
+                        some.len()
+                    );
                 }
             }
         }

@@ -230,7 +230,7 @@ pub fn recovery_key(byte: u8) -> SecretBytes {
 
 /// The options of a manifest with one recovery key.
 pub fn recoverable(mode: SealMode, byte: u8) -> CommitOptions {
-    let share = RecoveryShare { public_key_hash: [byte; 32], share_hash: [!byte; 32] };
+    let share = RecoveryShare { public_key: vec![byte; 32], share_hash: [!byte; 32] };
     let recipient = RecoveryRecipient::new(recovery_key(byte), RecoveryScheme::Single, vec![share]).unwrap();
     CommitOptions { mode, recovery: Some(recipient).into() }
 }

@@ -78,8 +78,9 @@ fn states_of_every_version_open_with_the_recovery_key() {
         let recipient =
             WrappedForRecovery::parse(&fs::read(directory.path().join("sealed_recovery")).unwrap()).unwrap();
         assert_eq!(recipient.scheme(), RecoveryScheme::Threshold { threshold: 2 }, "{version}");
-        let hashes: Vec<_> = recipient.shares().iter().map(|share| (share.public_key_hash, share.share_hash)).collect();
-        assert_eq!(hashes, [([0x22; 32], [1; 32]), ([0x22; 32], [2; 32]), ([0x22; 32], [3; 32])], "{version}");
+        let shares: Vec<_> = recipient.shares().iter().map(|share| (&*share.public_key, share.share_hash)).collect();
+        let expected: [(&[u8], _); 3] = [(&[0x22; 293], [1; 32]), (&[0x22; 294], [2; 32]), (&[0x22; 295], [3; 32])];
+        assert_eq!(shares, expected, "{version}");
 
         let refused = without_key(directory.path()).open_with(&recovery_key(0x11)).unwrap_err();
         assert!(matches!(refused.error, RecoverError::Refused(Fault::WrongRecoveryKey)), "{version}");

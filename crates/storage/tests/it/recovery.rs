@@ -129,6 +129,71 @@ fn the_recovery_key_opens_the_state_in_another_tee_under_the_seal_mode_of_the_ma
 }
 
 #[test]
+fn a_proven_state_can_still_be_refused_and_nothing_was_written() {
+    let (computer, _) = recoverable_state();
+    let (computer, recovery) = recovery(without_key(&computer.disk()));
+    let proven = recovery.prove(&recovery_key(1)).unwrap();
+    assert_eq!(proven.records().iter().map(SecretBytes::expose).collect::<Vec<_>>(), [b"root".as_slice(), b"manifest"]);
+    let recovery = proven.refuse();
+    assert!(computer.lock().operations.is_empty());
+    assert!(!computer.disk().names().contains(&"sealed_key"));
+    assert_eq!(recovery.prove(&recovery_key(1)).unwrap().restore().unwrap().records.len(), 2);
+    assert!(!existing(&computer).report.rewrapped);
+}
+
+/// Each write of a recovery fails once; the same process and the next start can try again.
+#[test]
+fn a_recovery_that_the_disk_interrupts_can_be_repeated() {
+    for at in 0..4 {
+        let (computer, _) = recoverable_state();
+        let (computer, recovery) = recovery(without_key(&computer.disk()));
+        computer.lock().fault = Some(Fault::Fail { at, torn: 0, kind: io::ErrorKind::StorageFull });
+        let refusal = recovery.open_with(&recovery_key(1)).unwrap_err();
+        assert_eq!(refusal.error.hint(), Some("free disk space in the seal directory"), "step {at}");
+        computer.lock().fault = None;
+        let (_, next) = match computer.open().unwrap() {
+            Opened::Recovery(next) => (0, next.open_with(&recovery_key(1)).unwrap().records.len()),
+            Opened::Existing(existing) => (1, existing.records.len()),
+            Opened::New(_) => panic!("the state is gone"),
+        };
+        assert_eq!(next, 2, "step {at}");
+        assert_eq!(refusal.recovery.open_with(&recovery_key(1)).unwrap().records.len(), 2, "step {at}");
+    }
+}
+
+#[track_caller]
+fn check_unusable(disk: Disk, matches: impl Fn(&SealFault) -> bool) {
+    let (_, recovery) = recovery(disk);
+    let fault = recovery.recipient().unwrap_err();
+    assert!(matches(fault), "{fault}");
+    assert!(fault.hint().is_some(), "{fault}");
+}
+
+/// So that nobody gives shares away that open nothing.
+#[test]
+fn what_no_share_can_open_is_known_before_the_first_one_is_given() {
+    let (computer, _) = recoverable_state();
+    let disk = without_key(&computer.disk());
+    let (_, recovery) = recovery(disk.clone());
+    assert_eq!(recovery.recipient().unwrap().shares().len(), 1);
+    let mut missing = disk.clone();
+    missing.delete(FILE);
+    check_unusable(missing, |fault| matches!(fault, SealFault::RecoveryMissing));
+    let mut cut = disk.clone();
+    cut.put(FILE, disk.file(FILE)[..50].to_vec());
+    check_unusable(cut, |fault| matches!(fault, SealFault::Malformed { .. }));
+    let mut empty = disk.clone();
+    empty.delete("sealed_data");
+    check_unusable(empty, |fault| matches!(fault, SealFault::OnlyRecovery));
+    let mut without_data = computer.disk();
+    without_data.delete("sealed_data");
+    check_unusable(without_data, |fault| matches!(fault, SealFault::DataMissing));
+    let hardware = TrustContext::new(TrustClass::Hardware, vec![[5; 32]]);
+    let Ok(Opened::Recovery(recovery)) = Computer::with(disk).open_under(hardware) else { panic!("recovery") };
+    assert!(matches!(recovery.recipient(), Err(SealFault::TrustClass { .. })));
+}
+
+#[test]
 fn the_file_tells_whose_shares_are_needed_and_holds_no_secret() {
     let (computer, log) = recoverable_state();
     let file = computer.file(FILE);
