@@ -133,6 +133,11 @@ impl Deployment {
         self.coordinator
     }
 
+    /// Where the client API is.
+    pub fn client(&self) -> SocketAddr {
+        self.client
+    }
+
     /// Where Marbles are activated.
     pub fn mesh(&self) -> SocketAddr {
         self.mesh

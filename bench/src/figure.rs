@@ -15,6 +15,8 @@ pub enum Unit {
     Megabytes,
     /// Things.
     Count,
+    /// Things in a second.
+    PerSecond,
 }
 
 impl Unit {
@@ -23,12 +25,13 @@ impl Unit {
             Self::Milliseconds => "ms",
             Self::Megabytes => "MB",
             Self::Count => "",
+            Self::PerSecond => "/s",
         }
     }
 
     fn show(self, value: f64) -> String {
         let number = match self {
-            Self::Count => format!("{value:.0}"),
+            Self::Count | Self::PerSecond => format!("{value:.0}"),
             Self::Milliseconds if value < 10.0 => format!("{value:.3}"),
             Self::Milliseconds | Self::Megabytes => format!("{value:.1}"),
         };
@@ -43,13 +46,15 @@ pub struct Figure {
     value: f64,
     unit: Unit,
     limit: Option<f64>,
+    /// The limit is the least value instead of the greatest.
+    is_least: bool,
     floor: Option<f64>,
 }
 
 impl Figure {
     /// A number without limit: for information.
     pub fn new(name: impl Into<String>, value: f64, unit: Unit) -> Self {
-        Self { name: name.into(), value, unit, limit: None, floor: None }
+        Self { name: name.into(), value, unit, limit: None, is_least: false, floor: None }
     }
 
     /// The number must not be more than `limit`.
@@ -58,7 +63,13 @@ impl Figure {
         Self { limit: Some(limit), ..self }
     }
 
-    /// The part of the number that cannot be avoided.
+    /// The number must not be less than `limit`.
+    #[must_use]
+    pub fn at_least(self, limit: f64) -> Self {
+        Self { limit: Some(limit), is_least: true, ..self }
+    }
+
+    /// The part of the number that cannot be avoided; for a rate, what is possible without our part.
     #[must_use]
     pub fn floor(self, floor: f64) -> Self {
         Self { floor: Some(floor), ..self }
@@ -71,7 +82,8 @@ impl Figure {
     fn verdict(&self) -> &'static str {
         match self.limit {
             None => "",
-            Some(limit) if self.value <= limit => "ok",
+            Some(limit) if self.is_least && self.value >= limit => "ok",
+            Some(limit) if !self.is_least && self.value <= limit => "ok",
             Some(_) => "missed",
         }
     }
@@ -82,6 +94,7 @@ impl Figure {
             "value": self.value,
             "unit": self.unit.name(),
             "limit": self.limit,
+            "limit_is_least": self.is_least,
             "floor": self.floor,
             "ratio": self.ratio(),
             "missed": self.verdict() == "missed",
@@ -158,6 +171,12 @@ pub fn json(machine: &Machine, groups: &[Group]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_below_its_limit_is_called_missed() {
+        let verdict = |value: f64| Figure::new("rate", value, Unit::PerSecond).at_least(10.0).verdict();
+        assert_eq!((verdict(9.9), verdict(10.0), verdict(11.0)), ("missed", "ok", "ok"));
+    }
 
     #[test]
     fn a_figure_above_its_limit_is_called_missed() {

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 
 mod activation;
 mod commit;
+mod connection;
 mod coordinator;
 mod deployment;
 mod figure;
@@ -21,6 +22,8 @@ mod manifest;
 mod premain;
 mod primitives;
 mod process;
+mod reading;
+mod secrets;
 mod surroundings;
 mod timing;
 mod verification;
@@ -35,12 +38,14 @@ struct Part {
     measure: fn(&Surroundings) -> Result<Vec<Figure>>,
 }
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 8] = [
     Part { name: "verification", title: "Verification of a quote", measure: verification::measure },
     Part { name: "commit", title: "Sealed commit, flushed to disk", measure: commit::measure },
     Part { name: "premain", title: "Premain, at execve", measure: premain::measure },
     Part { name: "coordinator", title: "Coordinator, idle with a manifest", measure: coordinator::measure },
     Part { name: "manifest", title: "Setting a manifest", measure: manifest::measure },
+    Part { name: "reading", title: "Reading on kept connections", measure: reading::measure },
+    Part { name: "secrets", title: "Uploading one secret", measure: secrets::measure },
     Part { name: "activation", title: "Activation with a new TLS connection", measure: activation::measure },
 ];
 
