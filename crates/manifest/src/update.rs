@@ -111,7 +111,8 @@ impl Manifest {
         self.recovery_keys == other.recovery_keys && self.shares_needed() == other.shares_needed()
     }
 
-    fn shares_needed(&self) -> u64 {
+    /// How many shares open the state; 0 if there are no recovery keys.
+    pub(crate) fn shares_needed(&self) -> u64 {
         match self.config.recovery_threshold {
             // A length always fits 64 bits.
             0 => self.recovery_keys.len() as u64,

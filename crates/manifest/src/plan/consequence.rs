@@ -6,8 +6,10 @@ use std::fmt;
 use marblerun_json::Place;
 
 use super::effect::{Fate, SecretFate};
-use super::{SecretUses, UpdateKind, access, difference};
-use crate::schema::{Config, FeatureGate, Manifest, Package, SealMode};
+use super::{SecretUses, access, difference};
+use crate::schema::{Config, FeatureGate, Manifest, Marble, Package, SealMode};
+use crate::secret_type::SecretType;
+use crate::update::UpdateKind;
 
 /// Most names that stand in one sentence.
 const MAX_NAMES: usize = 10;
@@ -147,7 +149,7 @@ impl Found {
 fn packages(found: &mut Found, facts: &Facts<'_>) {
     for (name, old) in &facts.old.packages {
         let marbles = |manifest: &Manifest| -> BTreeSet<String> {
-            let has_it = |(_, marble): &(&String, &crate::schema::Marble)| marble.package == *name;
+            let has_it = |(_, marble): &(&String, &Marble)| marble.package == *name;
             manifest.marbles.iter().filter(has_it).map(|(marble, _)| marble.clone()).collect()
         };
         let Some(new) = facts.new.packages.get(name) else { continue };
@@ -253,7 +255,7 @@ fn marbles(found: &mut Found, facts: &Facts<'_>) {
 fn own_keys(facts: &Facts<'_>, marble: &str) -> Vec<String> {
     let is_own_key = |name: &&String| {
         facts.new.secrets.get(*name).is_some_and(|secret| {
-            secret.secret_type() == Some(crate::SecretType::SymmetricKey) && !secret.shared && !secret.user_defined
+            secret.secret_type() == Some(SecretType::SymmetricKey) && !secret.shared && !secret.user_defined
         }) && facts.old.secrets.contains_key(*name)
     };
     facts.new_uses.get(marble).into_iter().flatten().filter(is_own_key).cloned().collect()
@@ -262,7 +264,7 @@ fn own_keys(facts: &Facts<'_>, marble: &str) -> Vec<String> {
 fn secrets(found: &mut Found, facts: &Facts<'_>) {
     for SecretFate { name, fate } in facts.fates {
         let Some(old) = facts.old.secrets.get(name) else { continue };
-        let is_key = old.secret_type() == Some(crate::SecretType::SymmetricKey);
+        let is_key = old.secret_type() == Some(SecretType::SymmetricKey);
         let (code, text) = match (fate, old.user_defined, is_key) {
             (Fate::Removed | Fate::UploadLost | Fate::Replaced, true, _) => {
                 (ConsequenceCode::UploadLost, "the uploaded value is gone")
@@ -301,25 +303,21 @@ fn users(found: &mut Found, facts: &Facts<'_>) {
 /// New shares are made if the keys or the number of those needed differ.
 fn recovery(found: &mut Found, facts: &Facts<'_>) {
     let (old, new) = (facts.old, facts.new);
-    let needed = |manifest: &Manifest| match manifest.config.recovery_threshold {
-        0 => manifest.recovery_keys.len() as u64,
-        threshold => threshold,
-    };
-    if old.recovery_keys == new.recovery_keys && needed(old) == needed(new) {
+    if new.has_recovery_of(old) {
         return;
     }
+    let (needed, keys) = (new.shares_needed(), new.recovery_keys.len());
     let place = Place::top().member("RecoveryKeys");
     if new.recovery_keys.is_empty() {
         let text = "nobody can recover the state any more; what the recovery parties hold opens it no more";
         found.add(place, ConsequenceCode::RecoveryRemoved, text);
     } else if old.recovery_keys.is_empty() {
-        let text = format!("whoever applies the update gets new recovery data; {} keys are needed", needed(new));
+        let text = format!("whoever applies the update gets recovery data; {needed} of {keys} keys are needed");
         found.add(place, ConsequenceCode::RecoveryReplaced, text);
     } else {
         let text = format!(
-            "whoever applies the update gets new recovery data, the old do not open the new state; {} of {} keys are needed",
-            needed(new),
-            new.recovery_keys.len()
+            "whoever applies the update gets new recovery data, the old do not open the new state; {needed} of {keys} keys \
+             are needed"
         );
         found.add(place, ConsequenceCode::RecoveryReplaced, text);
     }

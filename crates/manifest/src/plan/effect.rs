@@ -3,12 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::UpdateKind;
 use crate::schema::{Manifest, SecretDefinition};
 use crate::secret_type::SecretType;
-
-/// Validity of generated certificates where the manifest gives none, in days.
-const DEFAULT_VALID_FOR: u64 = 365;
+use crate::update::UpdateKind;
 
 /// What becomes of a secret's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,13 +99,13 @@ impl fmt::Display for Reissued {
 /// What becomes of every secret, by name.
 pub(super) fn fates(kind: UpdateKind, old: &Manifest, new: &Manifest) -> Vec<SecretFate> {
     let names: BTreeSet<&String> = match kind {
-        UpdateKind::Packages => old.secrets.keys().collect(),
+        UpdateKind::PackageOnly => old.secrets.keys().collect(),
         UpdateKind::Full => old.secrets.keys().chain(new.secrets.keys()).collect(),
     };
     let rotates = new.config.rotate_root_secret;
     let fate = |name: &str| match (kind, old.secrets.get(name), new.secrets.get(name)) {
-        (UpdateKind::Packages, Some(secret), _) if is_shared_certificate(secret) => Fate::Reissued,
-        (UpdateKind::Packages, _, _) => Fate::Kept,
+        (UpdateKind::PackageOnly, Some(secret), _) if is_shared_certificate(secret) => Fate::Reissued,
+        (UpdateKind::PackageOnly, _, _) => Fate::Kept,
         (UpdateKind::Full, _, None) => Fate::Removed,
         (UpdateKind::Full, None, Some(new)) if new.user_defined => Fate::AwaitsUpload,
         (UpdateKind::Full, None, Some(_)) => Fate::Generated,
@@ -118,7 +115,7 @@ pub(super) fn fates(kind: UpdateKind, old: &Manifest, new: &Manifest) -> Vec<Sec
 }
 
 fn fate_of_common(old: &SecretDefinition, new: &SecretDefinition, rotates: bool) -> Fate {
-    match (is_same_definition(old, new), new.user_defined) {
+    match (new.has_definition_of(old), new.user_defined) {
         (true, true) => Fate::Kept,
         (true, false) if new.secret_type().is_some_and(SecretType::is_certificate) => Fate::Reissued,
         (true, false) if rotates => Fate::Rotated,
@@ -128,20 +125,6 @@ fn fate_of_common(old: &SecretDefinition, new: &SecretDefinition, rotates: bool)
     }
 }
 
-/// Whether a value that was made for one definition serves the other: the certificate's template plays no part.
-fn is_same_definition(old: &SecretDefinition, new: &SecretDefinition) -> bool {
-    let valid_for = |secret: &SecretDefinition| {
-        let is_generated_certificate =
-            !secret.user_defined && secret.secret_type().is_some_and(SecretType::is_certificate);
-        if is_generated_certificate && secret.valid_for == 0 { DEFAULT_VALID_FOR } else { secret.valid_for }
-    };
-    old.type_word == new.type_word
-        && old.size == new.size
-        && old.shared == new.shared
-        && old.user_defined == new.user_defined
-        && valid_for(old) == valid_for(new)
-}
-
 fn is_shared_certificate(secret: &SecretDefinition) -> bool {
     secret.shared && !secret.user_defined && secret.secret_type().is_some_and(SecretType::is_certificate)
 }
@@ -149,7 +132,7 @@ fn is_shared_certificate(secret: &SecretDefinition) -> bool {
 /// Every certificate of which only one exists; those of Marbles are made at each activation anyway.
 pub(super) fn reissued(kind: UpdateKind, old: &Manifest, new: &Manifest) -> Vec<Reissued> {
     let manifest = match kind {
-        UpdateKind::Packages => old,
+        UpdateKind::PackageOnly => old,
         UpdateKind::Full => new,
     };
     let secrets = manifest.secrets.iter().filter(|(_, secret)| is_shared_certificate(secret));

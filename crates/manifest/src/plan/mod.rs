@@ -24,38 +24,7 @@ pub use update_log::logged_security_versions;
 use std::fmt;
 
 use crate::schema::Manifest;
-
-/// The two kinds of updates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UpdateKind {
-    /// Only security versions of packages.
-    Packages,
-    /// Everything is replaced.
-    Full,
-}
-
-impl UpdateKind {
-    /// The kind of an update, which its members decide: without Infrastructures, Marbles, Users, RecoveryKeys, Roles,
-    /// Secrets and TLS it is one of packages.
-    pub fn of(update: &Manifest) -> Self {
-        let has_only_packages = update.infrastructures.is_empty()
-            && update.marbles.is_empty()
-            && update.users.is_empty()
-            && update.recovery_keys.is_empty()
-            && update.roles.is_empty()
-            && update.secrets.is_empty()
-            && update.tls.is_empty();
-        if has_only_packages { Self::Packages } else { Self::Full }
-    }
-
-    /// The name for programs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Packages => "packages",
-            Self::Full => "full",
-        }
-    }
-}
+use crate::update::UpdateKind;
 
 /// What differs between two manifests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -126,8 +95,8 @@ impl Plan {
     ///
     /// If the Coordinator would refuse the update. That templates and secrets can be made is not looked at here.
     pub fn make(running: (&Manifest, &SecretUses), update: (&Manifest, &SecretUses)) -> Result<Self, UpdateRefusal> {
-        match UpdateKind::of(update.0) {
-            UpdateKind::Packages => Self::of_packages(running, update.0),
+        match update.0.update_kind() {
+            UpdateKind::PackageOnly => Self::of_packages(running, update.0),
             UpdateKind::Full => Self::full(running, update),
         }
     }
@@ -138,23 +107,23 @@ impl Plan {
     }
 
     fn of_packages(running: (&Manifest, &SecretUses), update: &Manifest) -> Result<Self, UpdateRefusal> {
-        refusal::check_packages(running.0, update)?;
+        let running_version = |name: &str| running.0.packages.get(name).map(|package| package.security_version);
+        let versions = update.check_package_update(running_version)?;
         let may_update = |name: &&String| {
             let allowed = access::resources(running.0, name, Access::UpdateSecurityVersion);
-            update.packages.keys().all(|package| allowed.contains(package.as_str()))
+            versions.keys().all(|package| allowed.contains(package.as_str()))
         };
         let users: Vec<String> = running.0.users.keys().filter(may_update).cloned().collect();
         if users.is_empty() {
             return Err(UpdateRefusal::Nobody { permission: "UpdateSecurityVersion" });
         }
         let mut updated = running.0.clone();
-        for (name, package) in &update.packages {
-            // Nothing else of a package is taken from the update.
-            if let Some(entry) = updated.packages.get_mut(name) {
-                entry.security_version = package.security_version;
+        for (name, version) in versions {
+            if let Some(package) = updated.packages.get_mut(&name) {
+                package.security_version = Some(version);
             }
         }
-        Ok(Self::new(UpdateKind::Packages, running, (&updated, running.1), Approval { users, needed: 1 }))
+        Ok(Self::new(UpdateKind::PackageOnly, running, (&updated, running.1), Approval { users, needed: 1 }))
     }
 
     fn full(running: (&Manifest, &SecretUses), update: (&Manifest, &SecretUses)) -> Result<Self, UpdateRefusal> {

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use marblerun_manifest::Manifest;
 use marblerun_manifest::plan::{
-    ChangeKind, Difference, Direction, Fate, Plan, SecretUses, UpdateKind, UpdateRefusal, logged_security_versions,
+    ChangeKind, Difference, Direction, Fate, Plan, SecretUses, UpdateRefusal, logged_security_versions,
 };
+use marblerun_manifest::{Manifest, UpdateKind};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -319,7 +319,7 @@ fn package_update(running: &Manifest, update: Value) -> Result<Plan, UpdateRefus
 #[test]
 fn an_update_of_packages_keeps_everything_but_versions_and_certificates() {
     let plan = package_update(&decode(&good()), json!({"Packages": {"app": {"SecurityVersion": 3}}})).unwrap();
-    assert_eq!(plan.kind, UpdateKind::Packages);
+    assert_eq!(plan.kind, UpdateKind::PackageOnly);
     assert_eq!(
         lines(&plan),
         [
@@ -355,15 +355,15 @@ fn each_mistake_in_an_update_of_packages_is_refused() {
         text(json!({"Packages": {"pinned": {"SecurityVersion": 1}}})),
     ];
     insta::assert_snapshot!(lines.join("\n"), @r##"
-    Packages: expected at least one package, got none; an update without Marbles, Secrets, Users, Roles, TLS and RecoveryKeys is one of packages
-    Packages: expected at least one package, got none; an update without Marbles, Secrets, Users, Roles, TLS and RecoveryKeys is one of packages
-    Packages.App: expected the name of a package of the running manifest, got "App"; did you mean "app"?
-    Packages.app: expected only SecurityVersion in an update of packages, got Debug; for other changes give a whole manifest
-    Packages.app: expected only SecurityVersion in an update of packages, got UniqueID; for other changes give a whole manifest
-    Packages.app: expected only SecurityVersion in an update of packages, got SignerID; for other changes give a whole manifest
-    Packages.app: expected only SecurityVersion in an update of packages, got ProductID; for other changes give a whole manifest
+    Packages: expected at least one package, got none; an update without Marbles, Secrets, Users, Roles, TLS and RecoveryKeys is one of packages only
+    Packages: expected at least one package, got none; an update without Marbles, Secrets, Users, Roles, TLS and RecoveryKeys is one of packages only
+    Packages.App: expected a package of the manifest that is set; 
+    Packages.app.Debug: expected only a SecurityVersion, got also this; for other changes give a whole manifest
+    Packages.app.UniqueID: expected only a SecurityVersion, got also this; for other changes give a whole manifest
+    Packages.app.SignerID: expected only a SecurityVersion, got also this; for other changes give a whole manifest
+    Packages.app.ProductID: expected only a SecurityVersion, got also this; for other changes give a whole manifest
     Packages.app.SecurityVersion: expected a number, got none; 
-    Packages.app.SecurityVersion: expected at least 2, the version in force, got 1; 
+    Packages.app.SecurityVersion: expected at least 2, got 1; 
     Users: expected a user of the running manifest with UpdateSecurityVersion, got none; no single user has it on all packages of the update
     "##);
     // The version in force is enough, and a package that had none gets one.
@@ -398,7 +398,7 @@ fn the_update_log_gives_the_security_versions_in_force() {
     running.apply_security_versions(&versions);
     assert_eq!(running.packages["app"].security_version, Some(4));
     let error = package_update(&running, json!({"Packages": {"app": {"SecurityVersion": 3}}})).unwrap_err();
-    assert_eq!(error.to_string(), "Packages.app.SecurityVersion: expected at least 4, the version in force, got 3");
+    assert_eq!(error.to_string(), "Packages.app.SecurityVersion: expected at least 4, got 3");
     // A log that is older than the manifest lowers nothing.
     running.apply_security_versions(&BTreeMap::from([("app".to_owned(), 1)]));
     assert_eq!(running.packages["app"].security_version, Some(4));
