@@ -347,6 +347,7 @@ mod tests {
         assert!(error.contains("the image may lack libgcc_s.so.1"), "{error}");
     }
 
+    // rules: OCC-1
     #[test]
     fn programs_in_dist_fit_into_an_occlum_image() {
         for program in [PREMAIN, COORDINATOR] {
@@ -357,6 +358,7 @@ mod tests {
         }
     }
 
+    // rules: OCC-1
     #[test]
     fn system_calls_outside_of_the_c_library_are_counted() {
         assert_eq!(raw_system_calls(Path::new("/bin/true")).unwrap(), 0);

@@ -41,12 +41,14 @@ mod tests {
         assert!(!text.contains("hunter2") && text.contains("TOKEN"), "{text}");
     }
 
+    // rules: ACT-1.1
     #[test]
     fn request_fields_begin_with_the_bytes_that_existing_marbles_send() {
         let request = ActivationReq { quote: vec![1], csr: vec![2], marble_type: "m".into(), uuid: "u".into() };
         assert_eq!(request.encode_to_vec(), b"\x0a\x01\x01\x12\x01\x02\x1a\x01m\x22\x01u");
     }
 
+    // rules: ACT-1.1
     #[test]
     fn parameters_are_field_1_and_map_entries_are_nested_messages() {
         let files = [("/f".to_owned(), vec![7])].into();

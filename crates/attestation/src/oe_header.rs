@@ -72,6 +72,7 @@ pub(crate) fn strip(bytes: &[u8]) -> Result<&[u8], QuoteError> {
 mod tests {
     use super::*;
 
+    // rules: ACT-8.10, ERT-1
     #[test]
     fn the_header_of_a_4598_byte_quote_has_the_documented_bytes() {
         let bytes = with_oe_header(&[7; 4598]);

@@ -232,6 +232,7 @@ mod tests {
         assert_eq!(looks_like(roots.roots()[0].der()), Some(TrustClass::Hardware));
     }
 
+    // rules: ATT-7.7
     #[test]
     fn intels_root_is_refused_as_a_software_root() {
         let error = TrustRoots::software([("mine", INTEL_SGX_ROOT_CA)]).unwrap_err();

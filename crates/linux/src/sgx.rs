@@ -171,6 +171,7 @@ mod tests {
         assert_eq!(device.key(&[0; 512]).map_err(errno), Err(Some(libc::ENOTTY)));
     }
 
+    // rules: OCC-3, ACT-8.10
     #[test]
     fn the_numbers_are_those_that_programs_in_occlum_use() {
         assert_eq!(GET_DCAP_QUOTE_SIZE, 2_147_775_239);

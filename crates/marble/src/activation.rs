@@ -236,6 +236,7 @@ mod tests {
         (result, lines)
     }
 
+    // rules: MESH-4
     #[test]
     fn an_unreachable_coordinator_is_tried_again_and_reported_once() {
         let (result, lines) = run(&mut FakePace::default(), 300, 5, refused);
@@ -255,6 +256,7 @@ mod tests {
         assert_eq!(millis, [500, 1000, 2000, 4000, 8000, 15000, 15000, 15000]);
     }
 
+    // rules: MESH-4
     #[test]
     fn tries_end_with_the_timeout_and_the_last_failure_is_told() {
         let mut pace = FakePace::default();

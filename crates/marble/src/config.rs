@@ -419,6 +419,7 @@ mod tests {
         assert!(read(&[(MARBLE_TYPE, "web"), (DNS_NAMES, &many)]).is_err());
     }
 
+    // rules: ACT-8.2
     #[test]
     fn the_uuid_file_defaults_to_the_directory_of_the_host_program() {
         let base = [(MARBLE_TYPE, "web"), (CWD, "/host")];

@@ -38,6 +38,7 @@ pub fn report_data(certificate: &[u8]) -> [u8; REPORT_DATA_LEN] {
 mod tests {
     use super::*;
 
+    // rules: ACT-8.1, OCC-4
     #[test]
     fn report_data_is_the_hash_of_the_certificate_and_zeros() {
         let data = report_data(b"abc");

@@ -257,6 +257,7 @@ mod tests {
         pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
     }
 
+    // rules: ACT-8.4
     #[test]
     fn new_directories_are_0700_and_files_0600() {
         let dir = tempfile::tempdir().unwrap();
@@ -268,6 +269,7 @@ mod tests {
         assert_eq!(mode(&dir.path().join("a")), 0o700);
     }
 
+    // rules: ACT-8.4
     #[test]
     fn an_existing_file_is_truncated_and_keeps_its_mode() {
         let dir = tempfile::tempdir().unwrap();
@@ -290,6 +292,7 @@ mod tests {
         assert_eq!(error.to_string(), format!("cannot write file {}", dir.path().display()));
     }
 
+    // rules: ACT-8.5
     #[test]
     fn received_variables_win_and_others_stay() {
         let parameters = env(&[("B", b"received"), ("C", b"\xff")]);
@@ -300,6 +303,7 @@ mod tests {
         assert_eq!(launch.environment, expected);
     }
 
+    // rules: ACT-8.5
     #[test]
     fn variables_that_no_environment_can_hold_are_refused() {
         for name in ["", "A=B", "A\0"] {
@@ -360,6 +364,7 @@ mod tests {
         assert!(Path::new(crate::restrictions::RESTRICTIONS_PATH).starts_with(POLICY_DIRECTORY));
     }
 
+    // rules: ACT-8.7
     #[test]
     fn transparent_tls_is_refused_whatever_it_holds() {
         for config in [&br#"{"tls":{}}"#[..], br#"{"tls":{"Incoming":{"*:80":{}}}}"#, b"garbage"] {
@@ -374,6 +379,7 @@ mod tests {
         assert_eq!(text, "Launch { argv_count: 1, environment_count: 1 }");
     }
 
+    // rules: ACT-8.6
     #[test]
     fn without_arguments_the_program_is_marble_in_the_working_directory() {
         let launch = launch(Parameters::default(), std::iter::empty());

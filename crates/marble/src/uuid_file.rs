@@ -150,6 +150,7 @@ mod tests {
         result
     }
 
+    // rules: ACT-8.2
     #[test]
     fn a_new_uuid_is_version_4_stored_privately_and_found_again() {
         let dir = tempfile::tempdir().unwrap();
@@ -162,6 +163,7 @@ mod tests {
         assert_eq!(load_or_create(&path).unwrap(), StoredUuid { is_new: false, ..first });
     }
 
+    // rules: SAFE-15
     #[test]
     fn every_accepted_form_is_the_same_uuid() {
         for content in [
@@ -220,6 +222,7 @@ mod tests {
         }
     }
 
+    // rules: ACT-8.2
     #[test]
     fn a_missing_parent_directory_is_not_created() {
         let dir = tempfile::tempdir().unwrap();

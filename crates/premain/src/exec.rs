@@ -181,11 +181,13 @@ mod tests {
         assert_eq!(area(2048), 2048);
     }
 
+    // rules: OCC-6
     #[test]
     fn limits_stay_where_the_arguments_fit() {
         assert_eq!(plan(16 * 1024, limit(4), limit(32), limit(136)), None);
     }
 
+    // rules: OCC-6
     #[test]
     fn the_stack_grows_with_the_need_and_the_address_space_with_the_stack() {
         let plan = plan(16 * 1024 + 1, limit(4), limit(32), limit(136)).unwrap();
@@ -224,6 +226,7 @@ mod tests {
         }
     }
 
+    // rules: OCC-12, ACT-8.9
     #[test]
     fn the_application_sees_the_base_name_of_its_path() {
         assert_eq!(argv0(Path::new("/opt/a/app")), "app");

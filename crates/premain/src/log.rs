@@ -99,6 +99,7 @@ mod tests {
         assert_eq!(text_line("info", Duration::from_secs(1 << 60), "[PreMain] hi"), "[PreMain] hi\n");
     }
 
+    // rules: ACT-8.11
     #[test]
     fn json_lines_are_objects_that_keep_the_prefix_in_the_message() {
         let line = json_line("info", NOW, Location::caller(), "[PreMain] a \"b\"\n");

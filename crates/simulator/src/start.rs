@@ -96,6 +96,7 @@ mod tests {
         OcclumJson::parse(text.as_bytes()).unwrap()
     }
 
+    // rules: OCC-11, SIM-5
     #[test]
     fn an_entry_point_covers_whole_components() {
         let config = config(r#""/bin", "/usr/bin/one""#);
@@ -118,6 +119,7 @@ mod tests {
         merge_environment(&config, host.iter().map(|(name, value)| (name.into(), value.into()))).unwrap()
     }
 
+    // rules: OCC-10
     #[test]
     fn listed_names_replace_defaults_and_all_others_are_dropped() {
         assert_eq!(

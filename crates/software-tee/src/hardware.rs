@@ -44,6 +44,7 @@ pub fn refuse_on_real_tee(system_root: &Path) -> Result<(), RealTeePresent> {
 mod tests {
     use super::*;
 
+    // rules: ATT-10.6
     #[test]
     fn every_tee_device_is_refused_by_name_and_a_plain_machine_is_not() {
         let root = tempfile::tempdir().unwrap();

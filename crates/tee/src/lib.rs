@@ -220,6 +220,7 @@ mod tests {
         Runtime::Other { description: "Linux 6.1".to_owned() }
     }
 
+    // rules: STA-2.13, STA-7.2, R1
     #[test]
     fn simulation_exists_only_without_a_tee_and_on_request() {
         assert!(!choose(&linux(), Some("1")).unwrap());
@@ -230,6 +231,7 @@ mod tests {
         }
     }
 
+    // rules: STA-2.13, STA-7.2, R1
     #[test]
     fn a_simulation_request_inside_a_tee_is_fatal() {
         for value in ["1", "true", "yes"] {
@@ -240,6 +242,7 @@ mod tests {
         }
     }
 
+    // rules: R1
     #[test]
     fn occlum_is_used_where_simulation_is_not_requested() {
         for unset in [None, Some(""), Some("0")] {

@@ -297,6 +297,7 @@ pub(crate) mod tests {
         Occlum::new(device, RetryPolicy { tries: 3, pause: Duration::ZERO })
     }
 
+    // rules: OCC-4, ACT-8.10, ERT-1
     #[test]
     fn evidence_is_the_header_followed_by_a_quote_over_the_report_data() {
         let evidence = occlum(FakeSgx { size: Ok(4598), ..FakeSgx::default() }).evidence(&[9; 64]).unwrap();
@@ -312,6 +313,7 @@ pub(crate) mod tests {
         assert_eq!(occlum.device.quotes_asked.get(), 3);
     }
 
+    // rules: OCC-5
     #[test]
     fn tries_end_with_the_policy_and_the_error_names_call_and_causes() {
         let occlum = occlum(FakeSgx { quote_errors: RefCell::new(vec![22; 9]), ..FakeSgx::default() });
@@ -327,6 +329,7 @@ pub(crate) mod tests {
         assert!(matches!(occlum.evidence(&[1; 64]), Err(EvidenceError::Quote { tries: 1, .. })));
     }
 
+    // rules: OCC-4
     #[test]
     fn sizes_outside_1_to_65536_are_refused() {
         for got in [0, 65537, u32::MAX] {
@@ -336,12 +339,14 @@ pub(crate) mod tests {
         assert!(occlum(FakeSgx { size: Ok(65536), ..FakeSgx::default() }).evidence(&[1; 64]).is_ok());
     }
 
+    // rules: OCC-5
     #[test]
     fn a_failing_size_call_is_named() {
         let error = occlum(FakeSgx { size: Err(22), ..FakeSgx::default() }).evidence(&[1; 64]).unwrap_err();
         assert_eq!(error.to_string(), "GET_DCAP_QUOTE_SIZE on /dev/sgx failed");
     }
 
+    // rules: STA-9.7
     #[test]
     fn a_quote_of_zeros_is_refused() {
         let error = occlum(FakeSgx { quote_byte: 0, ..FakeSgx::default() }).evidence(&[1; 64]).unwrap_err();

@@ -52,6 +52,7 @@ mod tests {
         }
     }
 
+    // rules: OCC-2
     #[test]
     fn occlum_is_recognised_by_its_name_alone() {
         assert_eq!(classify(&name("Occlum", "0.1", "0.1", "x86_64")), Runtime::Occlum);

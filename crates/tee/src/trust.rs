@@ -147,6 +147,7 @@ mod tests {
         assert_eq!(error.to_string(), message, "{content}");
     }
 
+    // rules: STA-7.2, ATT-10.2
     #[test]
     fn an_absent_file_means_hardware() {
         let dir = tempfile::tempdir().unwrap();

@@ -89,6 +89,7 @@ fn decode_component(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    // rules: EP-4
     #[test]
     fn nonce_is_url_safe_base64_with_padding() {
         assert_eq!(decode_nonce(Some("nonce=-_8%3D")), Ok(Some(vec![0xfb, 0xff])));
@@ -99,6 +100,7 @@ mod tests {
         }
     }
 
+    // rules: SIG-3
     #[test]
     fn an_absent_empty_or_misspelt_nonce_is_no_nonce() {
         for query in [None, Some(""), Some("nonce="), Some("nonce"), Some("Nonce=x"), Some("a=b"), Some("nonce=x;y")] {

@@ -56,6 +56,7 @@ fn check_refused(report: &VerifiedReport, package: &Package, class: ErrorClass, 
     assert_eq!((error.to_string().as_str(), error.class(), error.code()), (message, class, class.code()));
 }
 
+// rules: ACT-3.1, ATT-5
 #[test]
 fn every_status_with_every_kind_of_list_gives_the_documented_outcome() {
     use TcbStatus::*;
@@ -83,6 +84,7 @@ fn every_status_with_every_kind_of_list_gives_the_documented_outcome() {
     }
 }
 
+// rules: ACT-3.1, ATT-5
 #[test]
 fn a_list_of_statuses_replaces_the_default_and_is_case_sensitive() {
     let report = report_with_status(TcbStatus::SWHardeningNeeded, &[]);
@@ -96,6 +98,7 @@ fn a_list_of_statuses_replaces_the_default_and_is_case_sensitive() {
     admit(&self::report(|_| ()), binding(), &statuses(&["OutOfDate"])).unwrap();
 }
 
+// rules: ATT-3.5
 #[test]
 fn a_revoked_platform_is_refused_by_both_rules_even_if_listed() {
     let report = report_with_status(TcbStatus::Revoked, &[]);
@@ -104,6 +107,7 @@ fn a_revoked_platform_is_refused_by_both_rules_even_if_listed() {
     assert_eq!(admit_coordinator(&report, binding(), &package), Err(ClientAdmitError::Refused(AdmitError::Revoked)));
 }
 
+// rules: ACT-3.2, ATT-6
 #[test]
 fn advisories_count_only_for_software_hardening_and_ignore_case() {
     let of = |status, words: &[&str]| {
@@ -125,6 +129,7 @@ fn advisories_count_only_for_software_hardening_and_ignore_case() {
     }
 }
 
+// rules: ATT-7.1
 #[test]
 fn a_real_platform_that_needs_software_hardening_follows_the_lists() {
     let report = report_of_vector("sgx-automata");
@@ -143,6 +148,7 @@ fn a_real_platform_that_needs_software_hardening_follows_the_lists() {
     assert!(error.to_string().contains("INTEL-SA-00615"), "{error}");
 }
 
+// rules: ATT-7.2
 #[test]
 fn a_real_debug_enclave_of_occlum_needs_debug_and_its_status_listed() {
     let report = report_of_vector("sgx-occlum-debug");
@@ -161,6 +167,7 @@ fn a_real_debug_enclave_of_occlum_needs_debug_and_its_status_listed() {
     assert_eq!(judge(true, &[], &[]).unwrap_err().class(), ErrorClass::TcbStatus);
 }
 
+// rules: ACT-3.3, ATT-8.1
 #[test]
 fn a_quote_over_another_certificate_is_refused() {
     let report = report(|_| ());
@@ -172,6 +179,7 @@ fn a_quote_over_another_certificate_is_refused() {
     assert_eq!(error.class(), ErrorClass::ReportData);
 }
 
+// rules: ACT-3.4
 #[test]
 fn the_second_half_of_the_report_data_does_not_matter() {
     let report = report(|plan| plan.report[352..384].fill(0xff));
@@ -180,6 +188,7 @@ fn the_second_half_of_the_report_data_does_not_matter() {
     assert_eq!(report.report_data().second_half(), [0xff; 32]);
 }
 
+// rules: ACT-3.5, ATT-7.4
 #[test]
 fn each_property_of_the_package_must_fit() {
     let report = report(|_| ());
@@ -213,6 +222,7 @@ fn each_property_of_the_package_must_fit() {
     admit(&report, binding(), &empty).unwrap();
 }
 
+// rules: ATT-7.3
 #[test]
 fn debug_is_equality_for_the_coordinator_and_a_permission_for_clients() {
     let production = report(|_| ());
@@ -272,6 +282,7 @@ fn each_property_of_a_client_must_fit() {
     assert_eq!(error.class(), ErrorClass::Advisories);
 }
 
+// rules: ATT-3, ATT-4
 #[test]
 fn a_client_needs_readable_and_complete_expectations() {
     let report = report(|_| ());

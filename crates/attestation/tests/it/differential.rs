@@ -262,6 +262,7 @@ fn run(cases: u64, case: impl Fn(u64, &mut Random, &mut Tally) + Sync) -> Tally 
     total
 }
 
+// rules: ATT-5.3
 #[test]
 fn every_vector_gives_the_same_verdict() {
     let mut tally = Tally::default();
@@ -300,6 +301,7 @@ fn mutate_quote(random: &mut Random, quote: &mut Vec<u8>, other: &[u8]) {
     }
 }
 
+// rules: ATT-5.3
 #[test]
 fn changed_quotes_get_the_same_verdict() {
     let bases = good_bases();
@@ -349,6 +351,7 @@ fn mutate_text(random: &mut Random, text: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
+// rules: ATT-5.3
 #[test]
 fn changed_collateral_gets_the_same_verdict() {
     let bases = good_bases();
@@ -456,6 +459,7 @@ fn mutate_json(random: &mut Random, value: &mut Value) {
     }
 }
 
+// rules: ATT-5.3
 #[test]
 fn changed_and_signed_texts_get_the_same_verdict() {
     let world = World::new();

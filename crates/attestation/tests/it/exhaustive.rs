@@ -74,6 +74,7 @@ fn check(quote: &[u8], collateral: &TrustedCollateral, now: UnixTime) {
     assert!(unnoticed.len() > 100, "only {} bytes are free", unnoticed.len());
 }
 
+// rules: ATT-10.5
 #[test]
 fn every_changed_byte_of_a_real_quote_is_refused_outside_the_unsigned_positions() {
     let vector = vector("sgx-confhard");
@@ -83,6 +84,7 @@ fn every_changed_byte_of_a_real_quote_is_refused_outside_the_unsigned_positions(
     check(&vector.evidence, &collateral, vector.now);
 }
 
+// rules: ATT-10.5
 #[test]
 fn every_changed_byte_of_a_fabricated_quote_is_refused_outside_the_unsigned_positions() {
     let made = World::new().make(&Plan::default());

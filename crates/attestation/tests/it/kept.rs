@@ -61,6 +61,7 @@ fn a_kept_pck_does_not_speak_for_another_chain() {
     assert_eq!(error.class(), ErrorClass::CollateralMismatch);
 }
 
+// rules: ATT-3.3
 #[test]
 fn new_lists_revoke_a_kept_pck() {
     let world = World::new();
@@ -80,6 +81,7 @@ fn new_lists_revoke_a_kept_pck() {
     assert_eq!(verify_with_pck(&quote, &new, &pck, at(NOW)), Err(VerifyError::KeptPck { what: "collateral" }));
 }
 
+// rules: ATT-3.2
 #[test]
 fn a_kept_pck_is_refused_after_it_expired() {
     let mut plan = Plan::default();
@@ -119,6 +121,7 @@ fn a_refused_chain_is_not_kept() {
     assert!(cache.is_empty());
 }
 
+// rules: ATT-11.4
 #[test]
 fn collateral_with_a_lower_evaluation_number_is_refused() {
     let world = World::new();

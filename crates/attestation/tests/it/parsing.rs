@@ -19,6 +19,7 @@ fn check(change: impl FnOnce(&mut Vec<u8>), message: &str) {
     assert_eq!(error.code(), error.class().code());
 }
 
+// rules: ERT-1
 #[test]
 fn a_quote_is_read_with_and_without_header() {
     let raw = raw();
@@ -32,6 +33,7 @@ fn a_quote_is_read_with_and_without_header() {
     assert_eq!(quote.unverified_report().isv_prod_id, 7);
 }
 
+// rules: ATT-1.1, ERT-1, ERT-2
 #[test]
 fn a_header_with_another_version_type_or_size_is_refused() {
     let good = with_oe_header(&raw());
@@ -50,6 +52,7 @@ fn a_header_with_another_version_type_or_size_is_refused() {
     assert!(matches!(Quote::parse(&good[..good.len() - 1]), Err(QuoteError::OeSize { .. })));
 }
 
+// rules: ATT-1.2
 #[test]
 fn zero_padding_is_tolerated_where_the_header_counts_it() {
     let raw = raw();
@@ -62,6 +65,7 @@ fn zero_padding_is_tolerated_where_the_header_counts_it() {
     assert_eq!(error, QuoteError::TrailingBytes { after: "quote", offset: raw.len() + 2 });
 }
 
+// rules: ATT-1.2, ATT-5.3
 #[test]
 fn only_zeros_may_follow_the_certification_data() {
     let extended = |bytes: &[u8]| {
@@ -80,6 +84,7 @@ fn only_zeros_may_follow_the_certification_data() {
     assert_eq!(error, QuoteError::TrailingBytes { after: "certification data", offset: quote.len() - 1 });
 }
 
+// rules: ERT-1
 #[test]
 fn other_kinds_of_quotes_are_unsupported() {
     for (offset, value, message) in [
@@ -96,6 +101,7 @@ fn other_kinds_of_quotes_are_unsupported() {
     }
 }
 
+// rules: ATT-1.3
 #[test]
 fn lengths_are_checked_before_they_are_used() {
     check(|quote| quote[435] = 0xff, "quote ends within authentication data");
@@ -103,6 +109,7 @@ fn lengths_are_checked_before_they_are_used() {
     check(|quote| quote[1051] = 0xff, "quote ends within certification data");
 }
 
+// rules: ATT-1.4
 #[test]
 fn every_truncation_is_refused() {
     let raw = raw();
@@ -114,6 +121,7 @@ fn every_truncation_is_refused() {
     }
 }
 
+// rules: ATT-1.3, ATT-1.4
 #[test]
 fn empty_and_over_long_evidence_is_refused() {
     let error = Quote::parse(&[]).unwrap_err();

@@ -59,6 +59,7 @@ fn the_unchanged_world_is_accepted_with_everything_that_it_says() {
     assert_eq!(quote.unverified_platform().unwrap().to_string(), "sgx FF5357544545 (platform CA)");
 }
 
+// rules: ATT-3.3, ATT-10.5
 #[test]
 fn revoked_certificates_are_refused() {
     let class = ErrorClass::Revoked;
@@ -68,6 +69,7 @@ fn revoked_certificates_are_refused() {
     check_quote(|plan| plan.pck_list.revoked = vec![9, 3], class, "PCK certificate or its CA is revoked");
 }
 
+// rules: ATT-3.3, ATT-10.5
 #[test]
 fn a_platform_without_a_list_that_speaks_for_it_is_refused() {
     let world = World::new();
@@ -83,6 +85,7 @@ fn a_platform_without_a_list_that_speaks_for_it_is_refused() {
     assert_eq!(error, CollateralError::UnknownRevocationStatus { item: CollateralItem::TcbInfoSigner });
 }
 
+// rules: ATT-3.3, ATT-10.5
 #[test]
 fn exchanged_lists_are_refused() {
     let mut made = World::new().make(&Plan::default());
@@ -93,6 +96,7 @@ fn exchanged_lists_are_refused() {
     assert_eq!(error, CollateralError::CrlIssuer { item: CollateralItem::RootCrl });
 }
 
+// rules: ATT-3.2, ATT-3.3, ATT-10.5
 #[test]
 fn each_part_of_the_collateral_has_its_validity_period() {
     let made = World::new().make(&Plan::default());
@@ -138,6 +142,7 @@ fn each_part_of_the_collateral_has_its_validity_period() {
     check_collateral(|plan| plan.root.not_before = NOW + 1, class, "root certificate is not valid before");
 }
 
+// rules: ATT-3.2
 #[test]
 fn a_period_includes_its_first_and_last_second() {
     let mut plan = Plan::default();
@@ -160,6 +165,7 @@ fn a_pck_chain_outside_its_validity_period_is_refused() {
     check_quote(|plan| plan.pck_ca.not_before = NOW + 1, class, message);
 }
 
+// rules: ATT-3.4, ATT-10.5
 #[test]
 fn a_signer_that_the_root_did_not_issue_itself_is_refused() {
     let class = ErrorClass::UntrustedRoot;
@@ -171,6 +177,7 @@ fn a_signer_that_the_root_did_not_issue_itself_is_refused() {
     check_collateral(|plan| plan.signed_by_pck = true, class, "must be issued by the root itself, got 1 certificates");
 }
 
+// rules: ATT-3.3, ATT-10.5
 #[test]
 fn a_world_under_another_root_of_the_same_name_is_refused() {
     let (ours, theirs) = (World::new().make(&Plan::default()), World::new().make(&Plan::default()));
@@ -188,6 +195,7 @@ fn a_world_under_another_root_of_the_same_name_is_refused() {
     assert_eq!(verify(&quote, &trusted, at(NOW)).unwrap().root_name(), "theirs");
 }
 
+// rules: ATT-5.3
 #[test]
 fn texts_that_mean_something_else_are_refused() {
     let set = |member: &'static str, value: Value| move |plan: &mut Plan| plan.tcb_info[member] = value;
@@ -233,6 +241,7 @@ fn a_member_that_stands_twice_in_a_signed_text_is_refused() {
     made.verify().unwrap();
 }
 
+// rules: ATT-5.3, ATT-10.5
 #[test]
 fn collateral_for_another_platform_is_refused() {
     let class = ErrorClass::CollateralMismatch;
@@ -283,6 +292,7 @@ fn signatures_over_other_bytes_are_refused() {
     }
 }
 
+// rules: ATT-10.5
 #[test]
 fn a_platform_below_all_levels_is_refused() {
     let class = ErrorClass::TcbUnsupported;
@@ -314,6 +324,7 @@ fn status_and_advisories_of_an_old_quoting_enclave_are_merged() {
     check_status(change, TcbStatus::OutOfDate, &["INTEL-SA-00334", "INTEL-SA-00615", "INTEL-SA-00477"]);
 }
 
+// rules: ATT-10.5
 #[test]
 fn every_status_is_reported_as_it_is_and_null_means_no_advisories() {
     for status in TcbStatus::ALL {
@@ -409,6 +420,7 @@ fn collateral_text_in_another_form_is_refused() {
     }
 }
 
+// rules: ATT-2.1, ATT-3.3, ATT-10.5
 #[test]
 fn every_changed_byte_of_the_collateral_is_refused() {
     let made = World::new().make(&Plan::default());
@@ -499,6 +511,7 @@ fn a_kind_of_authority_that_is_not_known_has_no_collateral() {
     assert_eq!(error.class(), ErrorClass::Unsupported);
 }
 
+// rules: ATT-3.3
 #[test]
 fn a_pck_chain_is_not_verified_with_an_expired_list() {
     let mut plan = Plan::default();
@@ -511,6 +524,7 @@ fn a_pck_chain_is_not_verified_with_an_expired_list() {
     assert!(error.hint().is_some());
 }
 
+// rules: ATT-7.7
 #[test]
 fn a_trust_store_has_one_class_and_each_root_once() {
     let root = World::new().make(&Plan::default()).root;

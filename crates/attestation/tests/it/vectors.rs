@@ -89,6 +89,7 @@ fn check(vector: &Vector) {
     }
 }
 
+// rules: ATT-3.1, ATT-3.2
 #[test]
 fn every_sgx_vector_gives_the_listed_result() {
     let (sgx, others) = vectors();

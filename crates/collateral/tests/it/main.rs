@@ -89,6 +89,7 @@ impl Setup {
     }
 }
 
+// rules: ATT-2.3, ATT-11.1
 #[test]
 fn a_quote_is_verified_with_collateral_from_the_bundle() {
     let setup = Setup::filled();
@@ -118,6 +119,7 @@ fn collateral_is_verified_once_and_kept() {
     assert!(std::sync::Arc::ptr_eq(&first, &setup.lookup().unwrap()), "an unchanged file is not read again");
 }
 
+// rules: ATT-11.2
 #[test]
 fn missing_collateral_is_named_with_its_path_and_found_once_it_is_there() {
     let mut setup = Setup::empty();
@@ -136,6 +138,7 @@ fn a_missing_subdirectory_is_a_bundle_without_files() {
     assert_eq!(setup.bundle.platforms().unwrap(), []);
 }
 
+// rules: ATT-11.2
 #[test]
 fn a_changed_file_is_read_again_after_one_second() {
     let mut setup = Setup::filled();
@@ -158,6 +161,7 @@ fn a_file_that_is_taken_away_is_missing_after_one_second() {
     setup.check_refused(ErrorClass::NoCollateral, "collateral unavailable");
 }
 
+// rules: ATT-11.2
 #[test]
 fn expired_collateral_is_refused_even_if_it_was_kept() {
     let setup = Setup::filled();

@@ -80,6 +80,7 @@ fn some_parameters() -> Parameters {
     Parameters { argv: vec!["/bin/app".into()], ..Parameters::default() }
 }
 
+// rules: ACT-1.1, ACT-8.1
 #[test]
 fn the_request_carries_quote_csr_type_and_uuid_of_this_marble() {
     let dir = tempfile::tempdir().unwrap();
@@ -113,6 +114,7 @@ fn the_request_carries_quote_csr_type_and_uuid_of_this_marble() {
     assert_eq!(lines[7..], ["Not using TTLS"]);
 }
 
+// rules: ACT-8.2
 #[test]
 fn a_second_start_has_the_same_uuid_and_another_key() {
     let dir = tempfile::tempdir().unwrap();
@@ -126,6 +128,7 @@ fn a_second_start_has_the_same_uuid_and_another_key() {
     assert_ne!(calls[0].client_certificate, calls[1].client_certificate);
 }
 
+// rules: MESH-4
 #[test]
 fn unavailable_and_exhausted_coordinators_are_tried_again_each_reported_once() {
     let (result, lines, coordinator) = run(vec![
@@ -195,6 +198,7 @@ fn parameters_that_cannot_be_applied_are_refused() {
     assert_eq!(error, "the manifest asks for transparent TLS, which this runtime does not have");
 }
 
+// rules: SAFE-15, ACT-8.10
 #[test]
 fn without_a_quote_nobody_is_called_unless_simulation_is_allowed() {
     let dir = tempfile::tempdir().unwrap();

@@ -86,6 +86,7 @@ fn shell(script: &str) -> Parameters {
     Parameters { argv: vec!["/bin/sh".into(), "-c".into(), script.into(), "x".into()], ..Parameters::default() }
 }
 
+// rules: ACT-8.9, OCC-12
 #[test]
 fn the_application_gets_argument_zero_environment_and_files_of_the_manifest() {
     let mut parameters =
@@ -120,6 +121,7 @@ fn the_log_names_the_steps_and_no_secret() {
     assert!(!stderr.contains("hunter2"), "{stderr}");
 }
 
+// rules: OCC-7
 #[test]
 fn at_execve_there_is_one_thread_and_the_application_inherits_no_descriptor() {
     let script = "ls /proc/$$/fd";
@@ -130,6 +132,7 @@ fn at_execve_there_is_one_thread_and_the_application_inherits_no_descriptor() {
     assert_eq!(run.stdout(), String::from_utf8_lossy(&without_premain.stdout));
 }
 
+// rules: OCC-7
 #[test]
 fn what_the_application_does_not_get_is_wiped_before_execve() {
     // Spelt so that the test's own parts do not occur in the memory of the premain by other ways.
@@ -156,6 +159,7 @@ fn the_address_space_stays_small() {
     assert!(resident <= limit.resident_mb, "expected at most {} MB, got {resident}", limit.resident_mb);
 }
 
+// rules: OCC-6
 #[test]
 fn a_large_environment_raises_the_stack_limit_of_the_application() {
     let mut parameters = shell("ulimit -s; echo ${#LARGE}");
@@ -170,6 +174,7 @@ fn the_exit_code_is_that_of_the_application() {
     assert_eq!(run(shell("exit 42")).output.status.code(), Some(42));
 }
 
+// rules: ACT-8.9
 #[test]
 fn a_program_that_is_not_in_the_image_is_named_on_stdout() {
     let run = run(Parameters { argv: vec!["/bin/absent".into()], ..Parameters::default() });
@@ -188,6 +193,7 @@ fn a_program_that_is_not_in_the_image_is_named_on_stdout() {
     );
 }
 
+// rules: ACT-8.6
 #[test]
 fn without_arguments_the_default_program_is_looked_for() {
     let run = run(Parameters::default());
@@ -204,6 +210,7 @@ fn a_program_without_execute_permission_is_explained() {
     assert!(run.stderr().contains("./app: not executable: the file lacks the execute permission"), "{}", run.stderr());
 }
 
+// rules: ACT-8.3, ACT-8.11
 #[test]
 fn a_refused_activation_changes_nothing_and_ends_in_one_line() {
     let run = run_with(Answer::Status(7, "marble%20verification%20failed"), &[]);
@@ -218,6 +225,7 @@ fn a_refused_activation_changes_nothing_and_ends_in_one_line() {
     assert_eq!(names, ["uuid"]);
 }
 
+// rules: ACT-8.11
 #[test]
 fn json_mode_produces_objects_only() {
     let run = run_with(Answer::Status(7, "no"), &[("EDG_LOG_FORMAT", "json")]);

@@ -17,6 +17,7 @@ fn outside_of_a_libos_one_line_says_what_is_supported() {
     assert!(output.stdout.is_empty());
 }
 
+// rules: ACT-8.11
 #[test]
 fn in_json_mode_the_failure_is_an_object_of_level_fatal() {
     let output = premain("JSON");

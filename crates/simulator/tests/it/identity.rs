@@ -8,6 +8,7 @@ fn line(who: &str, sample: &str) -> String {
     format!("{who}: {}", seen.trim_end())
 }
 
+// rules: SIM-1
 #[test]
 fn static_go_static_c_and_dynamic_rust_programs_see_the_same_occlum() {
     let fixture = Fixture::new();
@@ -21,6 +22,7 @@ fn static_go_static_c_and_dynamic_rust_programs_see_the_same_occlum() {
     }
 }
 
+// rules: SIM-2
 #[test]
 fn threads_forks_programs_and_spawned_programs_are_under_the_same_rules() {
     let fixture = Fixture::new();
@@ -31,6 +33,7 @@ fn threads_forks_programs_and_spawned_programs_are_under_the_same_rules() {
     seen.expect(0, &expected.join("\n"));
 }
 
+// rules: SIM-4
 #[test]
 fn every_failing_ioctl_gives_einval_and_leaves_memory_untouched() {
     Fixture::new().run(&[], &["/bin/probe", "refusals"]).expect(0, "refused");

@@ -2,6 +2,7 @@
 
 use crate::fixture::{Fixture, is_root, program};
 
+// rules: SIM-3
 #[test]
 fn an_ordinary_user_runs_programs_in_user_namespaces() {
     let fixture = Fixture::replacing(r#", "options": {"temporary": true}"#, "").for_ordinary_user();
@@ -37,6 +38,7 @@ fn where_parts_of_proc_are_hidden_the_program_gets_the_hosts() {
     assert_eq!(finished.stderr.contains("note: /proc is the host's"), is_root(), "{finished:#?}");
 }
 
+// rules: SIM-3
 #[test]
 fn an_ordinary_user_without_namespaces_reads_what_to_do() {
     let deny = program("deny_namespaces");
@@ -46,6 +48,7 @@ fn an_ordinary_user_without_namespaces_reads_what_to_do() {
     assert!(finished.stderr.contains("kernel.apparmor_restrict_unprivileged_userns"), "{finished:#?}");
 }
 
+// rules: SIM-3
 #[test]
 fn root_without_namespaces_changes_the_root_into_a_copy() {
     let deny = program("deny_namespaces");
@@ -62,6 +65,7 @@ fn root_without_namespaces_changes_the_root_into_a_copy() {
     }
 }
 
+// rules: SIM-10
 #[test]
 fn beside_another_listener_calls_are_answered_by_a_tracer() {
     let listen = program("listen");

@@ -6,6 +6,7 @@ use marblerun_linux::process::kill;
 
 use crate::fixture::{Fixture, finish, start_lingering};
 
+// rules: SIM-9
 #[test]
 fn the_supervisor_survives_callers_that_die_and_ends_with_the_program() {
     let finished = Fixture::new().run(&[], &["/bin/probe", "die-often"]);

@@ -15,6 +15,7 @@ fn mr_enclave(fixture: &Fixture) -> String {
     measure(fixture)["mrenclave"].as_str().unwrap().to_owned()
 }
 
+// rules: SIM-7
 #[test]
 fn a_changed_byte_in_the_image_or_the_default_environment_changes_it() {
     let fixture = Fixture::new();
@@ -31,6 +32,7 @@ fn a_changed_byte_in_the_image_or_the_default_environment_changes_it() {
     assert_ne!(before, mr_enclave(&fixture));
 }
 
+// rules: SIM-7
 #[test]
 fn times_owners_and_what_the_program_wrote_do_not_change_it() {
     let fixture = Fixture::replacing(r#", "options": {"temporary": true}"#, "");
@@ -43,6 +45,7 @@ fn times_owners_and_what_the_program_wrote_do_not_change_it() {
     assert_eq!(before, mr_enclave(&fixture.for_ordinary_user()));
 }
 
+// rules: SIM-7
 #[test]
 fn arguments_and_untrusted_variables_do_not_change_what_a_run_reports() {
     let fixture = Fixture::new();

@@ -19,6 +19,7 @@ fn quote(fixture: &Fixture) -> Quote {
     Quote::parse_raw(&hex::decode(finished.stdout.trim()).unwrap()).unwrap()
 }
 
+// rules: SIM-8, ATT-10.2
 #[test]
 fn a_quote_verifies_under_its_development_root_and_is_refused_under_hardware_roots() {
     let fixture = Fixture::new();

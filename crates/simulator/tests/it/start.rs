@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::fixture::{Fixture, OCCLUM_JSON, write_executable};
 
+// rules: SIM-5
 #[test]
 fn exit_codes_are_those_of_occlum() {
     let fixture = Fixture::new();
@@ -22,6 +23,7 @@ fn exit_codes_are_those_of_occlum() {
     }
 }
 
+// rules: OCC-11, SIM-5
 #[test]
 fn only_programs_below_an_entry_point_start() {
     let fixture = Fixture::new();
@@ -63,6 +65,7 @@ fn a_program_that_is_not_executable_is_one_clear_line() {
     fixture.run(&[], &["/bin/data"]).expect_error(127, "/bin/data cannot be started: Permission denied");
 }
 
+// rules: OCC-10
 #[test]
 fn listed_variables_come_from_the_host_and_no_others() {
     let fixture = Fixture::new();

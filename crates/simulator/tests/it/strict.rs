@@ -2,6 +2,7 @@
 
 use crate::fixture::{Fixture, program, rust_program};
 
+// rules: SIM-6
 #[test]
 fn calls_are_refused_by_number_and_argument_while_threads_and_spawning_work() {
     let finished = Fixture::new().run(&["--strict"], &["/bin/probe", "strict"]);
@@ -36,6 +37,7 @@ fn a_file_that_is_no_program_is_refused() {
     fixture.run(&["--strict"], &["/bin/probe", "try-exec", "/bin/text"]).expect(0, "execve: errno 8");
 }
 
+// rules: SIM-11
 #[test]
 fn the_argument_area_is_a_256th_of_the_stack() {
     // 4 MB / 256.

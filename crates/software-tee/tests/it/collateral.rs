@@ -15,6 +15,7 @@ fn check_refused(bend: impl FnOnce(&mut CollateralOptions), because: &str) {
     assert!(refused.contains(because), "expected `{because}`, got `{refused}`");
 }
 
+// rules: ATT-10.4
 #[test]
 fn every_status_and_advisory_reaches_the_verifier() {
     for status in [
@@ -50,6 +51,7 @@ fn the_quoting_enclaves_status_and_advisories_are_merged_by_the_verifier() {
     assert_eq!(report.advisory_ids, ["INTEL-SA-00219"]);
 }
 
+// rules: ATT-10.4, ATT-10.5
 #[test]
 fn revoked_and_unknown_statuses_are_refused() {
     for (status, because) in [("Revoked", "TCB status is invalid: Revoked"), ("Splendid", "unknown variant `Splendid`")]
@@ -58,6 +60,7 @@ fn revoked_and_unknown_statuses_are_refused() {
     }
 }
 
+// rules: ATT-10.4
 #[test]
 fn each_revoked_certificate_is_refused() {
     for revoked in [Revoked::Pck, Revoked::PckCa, Revoked::TcbSigning, Revoked::Root] {
@@ -65,6 +68,7 @@ fn each_revoked_certificate_is_refused() {
     }
 }
 
+// rules: ATT-10.4
 #[test]
 fn each_tampered_item_is_refused() {
     for (tamper, because) in [
@@ -80,11 +84,13 @@ fn each_tampered_item_is_refused() {
     }
 }
 
+// rules: ATT-10.4
 #[test]
 fn tcb_info_signed_by_the_platform_key_is_refused() {
     check_refused(|options| options.tcb_info_signer = TcbInfoSigner::Pck, "issued directly by the root");
 }
 
+// rules: ATT-10.4
 #[test]
 fn each_expired_or_early_item_is_refused_on_its_own() {
     let past = Some(Dates { issued: at(CREATED - 2 * DAY), next_update: at(CREATED - DAY) });
@@ -98,6 +104,7 @@ fn each_expired_or_early_item_is_refused_on_its_own() {
     check_refused(|options| options.pck_crl_dates = past, "CrlExpired");
 }
 
+// rules: ATT-10.4
 #[test]
 fn another_platforms_collateral_and_a_level_above_the_platform_are_refused() {
     check_refused(|options| options.fmspc = [0, 0x90, 0x6E, 0xD5, 0, 0], "Fmspc mismatch");

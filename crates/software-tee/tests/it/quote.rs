@@ -4,6 +4,7 @@ use marblerun_software_tee::{CollateralOptions, EnclaveIdentity, PckCa, RootOpti
 
 use crate::support::{CREATED, IDENTITY, REPORT_DATA, fixture, fixture_with, verify_under};
 
+// rules: ATT-10.1
 #[test]
 fn an_independent_verifier_accepts_the_quote_under_this_root_and_reads_what_was_put_in() {
     for pck_ca in [PckCa::Platform, PckCa::Processor] {
@@ -21,6 +22,7 @@ fn an_independent_verifier_accepts_the_quote_under_this_root_and_reads_what_was_
     }
 }
 
+// rules: ATT-10.2, ATT-10.5
 #[test]
 fn the_quote_is_refused_under_intels_root_and_under_another_development_root() {
     let (fixture, other) = (fixture(), fixture());
@@ -34,6 +36,7 @@ fn the_quote_is_refused_under_intels_root_and_under_another_development_root() {
     fixture.verify(&quote, &other_collateral, CREATED).unwrap_err();
 }
 
+// rules: ATT-10.4
 #[test]
 fn a_debug_enclave_is_quoted_as_one() {
     let fixture = fixture();

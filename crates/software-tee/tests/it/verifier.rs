@@ -37,6 +37,7 @@ fn check_refused(bend: impl FnOnce(&mut CollateralOptions), expected: ErrorClass
     assert_eq!(class, expected, "{text}");
 }
 
+// rules: ATT-10.1, ATT-10.5
 #[test]
 fn our_verifier_accepts_both_kinds_of_platform_under_the_root_it_was_told_and_names_the_class() {
     for pck_ca in [PckCa::Platform, PckCa::Processor] {
@@ -51,6 +52,7 @@ fn our_verifier_accepts_both_kinds_of_platform_under_the_root_it_was_told_and_na
     }
 }
 
+// rules: ATT-7.7, ATT-10.2
 #[test]
 fn a_hardware_verifier_refuses_software_evidence_as_such() {
     let fixture = fixture();
@@ -59,6 +61,7 @@ fn a_hardware_verifier_refuses_software_evidence_as_such() {
     assert_eq!(class, ErrorClass::SoftwareRoot, "{text}");
 }
 
+// rules: ATT-10.5
 #[test]
 fn evidence_of_another_development_root_is_refused_with_either_collateral() {
     let (fixture, other) = (fixture(), fixture());
@@ -74,6 +77,7 @@ fn evidence_of_another_development_root_is_refused_with_either_collateral() {
     }
 }
 
+// rules: ATT-10.5
 #[test]
 fn every_changed_byte_of_the_signed_parts_is_refused() {
     let fixture = fixture();
@@ -89,6 +93,7 @@ fn every_changed_byte_of_the_signed_parts_is_refused() {
     }
 }
 
+// rules: ATT-10.5
 #[test]
 fn our_verifier_reports_each_status_and_refuses_unknown_ones() {
     for (text, status) in [
@@ -112,6 +117,7 @@ fn our_verifier_reports_each_status_and_refuses_unknown_ones() {
     check_refused(|options| options.tcb_status = "Splendid".to_owned(), ErrorClass::Malformed);
 }
 
+// rules: ATT-2.1, ATT-10.5
 #[test]
 fn each_tampered_item_is_a_wrong_signature_for_our_verifier() {
     for tamper in [
@@ -126,6 +132,7 @@ fn each_tampered_item_is_a_wrong_signature_for_our_verifier() {
     }
 }
 
+// rules: ATT-3.3, ATT-10.5
 #[test]
 fn revoked_keys_are_refused_by_our_verifier() {
     for revoked in [Revoked::Pck, Revoked::PckCa, Revoked::TcbSigning, Revoked::Root] {
@@ -133,6 +140,7 @@ fn revoked_keys_are_refused_by_our_verifier() {
     }
 }
 
+// rules: ATT-10.5
 #[test]
 fn expired_and_early_collateral_is_refused_by_our_verifier_item_by_item() {
     let past = Some(Dates { issued: at(CREATED - 2 * DAY), next_update: at(CREATED - DAY) });
@@ -146,6 +154,7 @@ fn expired_and_early_collateral_is_refused_by_our_verifier_item_by_item() {
     check_refused(|options| options.pck_crl_dates = past, ErrorClass::ExpiredCollateral);
 }
 
+// rules: ATT-3.4, ATT-10.5
 #[test]
 fn tcb_info_signed_by_the_platform_key_is_refused_by_our_verifier() {
     let options = CollateralOptions { tcb_info_signer: TcbInfoSigner::Pck, ..CollateralOptions::default() };
@@ -163,6 +172,7 @@ fn another_platform_kind_or_a_level_above_the_platform_is_refused_by_our_verifie
     check_refused(|options| options.required_qe_svn = 9, ErrorClass::TcbUnsupported);
 }
 
+// rules: ATT-10.4, ATT-10.5
 #[test]
 fn a_debug_enclave_is_a_claim_of_which_admission_judges() {
     let fixture = fixture();
@@ -207,6 +217,7 @@ fn package(debug: bool) -> Package {
     }
 }
 
+// rules: ATT-11.4
 #[test]
 fn valid_collateral_with_a_lower_evaluation_number_is_refused_once_a_higher_one_was_seen() {
     let fixture = fixture();
