@@ -21,7 +21,7 @@ use marblerun_manifest::SecretType;
 use marblerun_pki::profile::{marble_root_certificate, premain_certificate};
 use marblerun_pki::request::premain_request;
 use marblerun_pki::{AltNames, KeyPair, pem};
-use marblerun_sealing::SealPolicy;
+use marblerun_sealing::{RecoveryScheme, SealPolicy};
 use marblerun_secret::SecretBytes;
 use prost::Message;
 use rustls_pki_types::UnixTime;
@@ -329,9 +329,18 @@ fn wrapped_keys() -> Result<Seeds> {
     let mut tampered = product.clone();
     let last = tampered.len() - 1;
     tampered[last] ^= 1;
-    Ok([("product", product), ("unique", sealed::wrap(SealPolicy::UniqueKey)?), ("tampered", tampered)]
-        .map(|(name, data)| (name.to_owned(), data))
-        .into())
+    let recovery = sealed::wrap_for_recovery;
+    let threshold = RecoveryScheme::Threshold { threshold: 2 };
+    Ok([
+        ("product", product),
+        ("unique", sealed::wrap(SealPolicy::UniqueKey)?),
+        ("tampered", tampered),
+        ("recovery-single", recovery(RecoveryScheme::Single, 1)?),
+        ("recovery-all", recovery(RecoveryScheme::AllOf, 2)?),
+        ("recovery-threshold", recovery(threshold, 3)?),
+    ]
+    .map(|(name, data)| (name.to_owned(), data))
+    .into())
 }
 
 fn records() -> Seeds {

@@ -4,8 +4,9 @@
 //! length of the wrapped keys (2 bytes, little endian), wrapped keys, header, two heads, then the records.
 
 use marblerun_sealing::{
-    DeploymentId, EpochKey, FixedSealKeys, HEAD_LEN, HEADER_LEN, LogWriter, SealError, SealPolicy, StoredLog,
-    TrustClass, TrustContext, WrappedKeys, open_log, record_nonces,
+    DeploymentId, EpochKey, Fault, FixedSealKeys, HEAD_LEN, HEADER_LEN, LogWriter, MAX_RECOVERY_PUBLIC_KEY_BYTES,
+    MAX_RECOVERY_SHARES, RecoveryChange, RecoveryFile, RecoveryRecipient, RecoveryScheme, RecoveryShare, SealError,
+    SealPolicy, StoredLog, TrustClass, TrustContext, WrappedForRecovery, WrappedKeys, open_log, record_nonces,
 };
 use marblerun_secret::SecretBytes;
 
@@ -89,14 +90,19 @@ pub fn sealed_log(data: &[u8]) -> Verdict {
     Verdict::of(&opened)
 }
 
-/// `sealed_key` alone: what opens is the key of the deployment that it was wrapped for.
+/// `sealed_key` or `sealed_recovery` alone: what opens is the key of the deployment that it was wrapped for.
 pub fn wrapped_keys(data: &[u8]) -> Verdict {
-    let parsed = WrappedKeys::parse(data);
-    let Ok(wrapped) = &parsed else { return Verdict::of(&parsed) };
-    let opened = wrapped.open(&keys(), &trust());
+    let opened = match WrappedForRecovery::parse(data) {
+        Ok(wrapped) => {
+            assert!(wrapped.needed() <= wrapped.shares().len() && wrapped.shares().len() <= MAX_RECOVERY_SHARES);
+            assert!(wrapped.shares().iter().all(|share| share.public_key.len() <= MAX_RECOVERY_PUBLIC_KEY_BYTES));
+            wrapped.open(&recovery_key(), &trust())
+        }
+        Err(Fault::Magic { .. }) => WrappedKeys::parse(data).and_then(|wrapped| wrapped.open(&keys(), &trust())),
+        Err(fault) => Err(fault),
+    };
     if let Ok(key) = &opened {
         assert_eq!((key.deployment(), key.epoch()), (deployment(), 1));
-        assert_eq!(wrapped.deployment(), deployment());
     }
     Verdict::of(&opened)
 }
@@ -107,4 +113,27 @@ pub fn wrapped_keys(data: &[u8]) -> Verdict {
 /// If the provider fails.
 pub fn wrap(policy: SealPolicy) -> Result<Vec<u8>, SealError> {
     EpochKey::generate(deployment())?.wrap(&keys(), policy, &trust())
+}
+
+fn recovery_key() -> SecretBytes {
+    SecretBytes::new(vec![5; 32])
+}
+
+/// Wraps a fresh key for `shares` recovery parties, for the corpus of [`wrapped_keys`].
+///
+/// # Errors
+/// If the provider fails, or there are no such shares.
+pub fn wrap_for_recovery(scheme: RecoveryScheme, shares: u8) -> Result<Vec<u8>, SealError> {
+    let share =
+        |number: u8| RecoveryShare { public_key: vec![number; 290 + usize::from(number)], share_hash: [number; 32] };
+    let recipient = RecoveryRecipient::new(recovery_key(), scheme, (0..shares).map(share).collect())?;
+    let writer_key = EpochKey::generate(deployment())?;
+    let mut writer = LogWriter::new(writer_key, SealPolicy::ProductKey)?;
+    let change = RecoveryChange::Set { recipient: &recipient, trust: &trust() };
+    match writer.prepare_with(&[b"manifest"], SealPolicy::ProductKey, change)?.recovery() {
+        RecoveryFile::Written(file) => Ok(file.to_vec()),
+        RecoveryFile::Removed | RecoveryFile::Unchanged => {
+            Err(SealError::Recipient { what: "expected a file for a new recipient" })
+        }
+    }
 }
