@@ -174,6 +174,7 @@ mod tests {
         Ok(*before.get().unwrap())
     }
 
+    // rules: CTR-1, CTR-2, STA-1.4
     #[test]
     fn a_counter_only_rises_and_each_has_its_own_value() {
         let mut counters = Counters::default();
@@ -193,6 +194,7 @@ mod tests {
         assert!(counters.by_marble.is_empty());
     }
 
+    // rules: R20
     #[test]
     fn names_and_numbers_are_limited_and_existing_counters_go_on() {
         let mut counters = Counters::default();

@@ -207,6 +207,7 @@ mod tests {
         }
     }
 
+    // rules: STA-3.2
     #[test]
     fn the_xor_of_all_shares_is_the_key() {
         let (key, shares) = split(Scheme::AllOf { shares: 3 }).unwrap();
@@ -217,6 +218,7 @@ mod tests {
         assert_eq!(sum, key.expose());
     }
 
+    // rules: STA-3.2, SET-3
     #[test]
     fn a_share_of_a_threshold_is_one_byte_longer_than_the_key() {
         let (key, shares) = split(Scheme::Threshold { threshold: 2, shares: 3 }).unwrap();
@@ -224,6 +226,7 @@ mod tests {
         assert!(shares.iter().all(|share| share.len() == KEY_LEN + 1));
     }
 
+    // rules: STA-3.1, SET-3
     #[test]
     fn a_party_decrypts_its_share_with_its_private_key() {
         use aws_lc_rs::encoding::AsDer as _;

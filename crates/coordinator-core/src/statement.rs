@@ -79,6 +79,7 @@ pub fn report_data(root_certificate: &[u8], nonce: &[u8], statement: &str) -> [u
 mod tests {
     use super::*;
 
+    // rules: R2, R5, R6
     #[test]
     fn the_text_is_fixed_to_the_byte() {
         let statement = Statement {
@@ -94,6 +95,7 @@ mod tests {
         );
     }
 
+    // rules: R6
     #[test]
     fn both_halves_of_the_report_data_depend_on_their_input() {
         let base = report_data(b"root", b"", "statement");
@@ -105,6 +107,7 @@ mod tests {
         assert_ne!(base[32..], other_statement[32..]);
     }
 
+    // rules: SIG-2, ATT-8.2
     #[test]
     fn certificate_and_nonce_are_hashed_as_one_text() {
         let expected = digest::digest(&digest::SHA256, b"rootnonce");

@@ -32,6 +32,7 @@ pub fn secret_set(now: Timestamp, user: &str, secret: &str, secret_type: SecretT
 mod tests {
     use super::*;
 
+    // rules: LOG-2
     #[test]
     fn time_comes_first_and_the_event_second() {
         assert_eq!(

@@ -74,6 +74,7 @@ mod tests {
         assert_eq!(MarbleUuid::parse(text).map(|uuid| uuid.to_string()), expected.map(str::to_owned), "{text:?}");
     }
 
+    // rules: ACT-2.4
     #[test]
     fn every_accepted_form_becomes_the_canonical_one() {
         check(CANONICAL, Ok(CANONICAL));
@@ -85,6 +86,7 @@ mod tests {
         check(&format!("URN:UUID:{CANONICAL}"), Ok(CANONICAL));
     }
 
+    // rules: ACT-2.4
     #[test]
     fn other_forms_are_malformed() {
         for text in ["", "web", &CANONICAL[1..], &CANONICAL.replace('a', "g"), &format!("urn:uuix:{CANONICAL}")] {

@@ -183,6 +183,7 @@ mod tests {
         )
     }
 
+    // rules: STA-7.1, DEP-1
     #[test]
     fn without_variables_the_documented_defaults_hold() {
         let config = read(&[]).unwrap();
@@ -195,6 +196,7 @@ mod tests {
         assert_eq!(config.metrics_addr, None, "metrics are served only where asked for");
     }
 
+    // rules: STA-7.1
     #[test]
     fn an_empty_value_counts_as_unset() {
         assert_eq!(read(&[(MESH_ADDR, ""), (DNS_NAMES, ""), (SEAL_DIR, "")]), read(&[]));
@@ -218,6 +220,7 @@ mod tests {
         );
     }
 
+    // rules: DEP-1
     #[test]
     fn each_variable_reaches_its_setting() {
         let config = read(&[

@@ -319,6 +319,7 @@ mod tests {
         Ok((client, server))
     }
 
+    // rules: TLS-4
     #[test]
     fn a_client_with_p_521_alone_is_served() {
         let (client, server) = handshake(vec![&Secp521r1], &TLS13).unwrap();

@@ -59,6 +59,7 @@ mod tests {
         key.expose().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    // rules: ACT-5.1
     #[test]
     fn known_root_secrets_give_the_known_keys() {
         for (name, info, length, expected) in [

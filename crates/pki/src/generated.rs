@@ -129,6 +129,7 @@ fn encoded(
 mod tests {
     use super::*;
 
+    // rules: SAFE-13, ACT-5.3
     #[test]
     fn sizes_that_cannot_be_generated_are_refused_with_the_legal_ones() {
         for bits in [0, 512, 1024, 2047, 16384] {

@@ -222,6 +222,7 @@ pub fn record_nonces(mut frames: &[u8]) -> Vec<RecordNonce> {
 mod tests {
     use super::*;
 
+    // rules: STA-9.6
     #[test]
     fn padding_never_shrinks_and_costs_at_most_an_eighth() {
         for length in (65..5000).chain([1 << 20, (1 << 20) + 1, LENGTH_LEN + MAX_PAYLOAD_BYTES]) {

@@ -327,6 +327,7 @@ mod tests {
         assert!(!bytes.windows(32).any(|window| window == epoch_key.key.as_slice()));
     }
 
+    // rules: STA-9.1
     #[test]
     fn every_changed_byte_of_a_wrapped_key_is_refused() {
         let (_, bytes) = wrapped();
@@ -360,6 +361,7 @@ mod tests {
         assert!(matches!(wrong, Fault::WrongKey { policy: SealPolicy::UniqueKey }));
     }
 
+    // rules: R7
     #[test]
     fn a_wrap_cannot_choose_the_weaker_seal_policy() {
         let (_, mut bytes) = wrapped();

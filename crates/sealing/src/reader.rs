@@ -359,12 +359,14 @@ mod tests {
         assert_eq!(open_forged(|_| {}).unwrap().writer.head().sequence, 1);
     }
 
+    // rules: R3
     #[test]
     fn an_authentic_record_of_another_epoch_is_refused() {
         let fault = open_forged(|header| header.epoch = 2).unwrap_err();
         assert!(matches!(fault, Fault::Epoch { record: 1, expected: 1, got: 2, .. }), "{fault}");
     }
 
+    // rules: R3, STA-9.1
     #[test]
     fn an_authentic_record_with_another_predecessor_or_sequence_is_refused() {
         let fault = open_forged(|header| header.predecessor = RecordHash([0; 32])).unwrap_err();

@@ -369,6 +369,7 @@ mod tests {
         }
     }
 
+    // rules: R28, STA-9.1
     #[test]
     fn every_changed_bit_is_refused() {
         let (_, bytes) = wrap(THRESHOLD, 3).unwrap();
@@ -456,6 +457,7 @@ mod tests {
         check_malformed(|bytes| bytes[120..122].copy_from_slice(&long), 122, "public key is empty or too long");
     }
 
+    // rules: R28
     #[test]
     fn recipients_whose_shares_cannot_make_a_key_are_refused() {
         let threshold = |threshold| RecoveryScheme::Threshold { threshold };

@@ -351,6 +351,7 @@ mod tests {
         assert!(record_nonces(prepare(&mut writer, &[b"c"]).frames())[0].start_salt.is_some());
     }
 
+    // rules: STA-2.12
     #[test]
     fn what_precedes_the_payload_is_under_the_former_seal_mode() {
         let mut writer = writer();

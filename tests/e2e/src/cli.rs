@@ -131,6 +131,7 @@ fn insecure_warns_and_does_not_fill_the_usual_cache() {
     assert!(site.files_below(".config").is_empty(), "an unverified certificate was kept");
 }
 
+// rules: ATT-8.2, SIG-2
 #[test]
 fn a_nonce_is_covered_by_the_quote() {
     let deployment = Deployment::empty();
@@ -149,6 +150,7 @@ fn a_nonce_is_covered_by_the_quote() {
     }
 }
 
+// rules: R6
 #[test]
 fn a_changed_statement_is_noticed() {
     let deployment = Deployment::empty();

@@ -18,6 +18,7 @@ fn impatient(deployment: &Deployment) -> Finished {
     run(command.env("EDG_MARBLE_ACTIVATION_TIMEOUT", "1s"))
 }
 
+// rules: ATT-11.2
 #[test]
 fn a_marble_waits_for_missing_collateral_and_starts_once_it_is_there() {
     let mut deployment = Deployment::new(|_| ());
@@ -54,6 +55,7 @@ fn expired_collateral_is_unavailable_and_named_with_its_date() {
     assert_eq!(refusal["code"], "Unavailable", "{refusal}");
 }
 
+// rules: ATT-11.4
 #[test]
 fn collateral_with_a_lower_evaluation_number_is_refused_until_newer_collateral_is_there() {
     let mut deployment = Deployment::new(|_| ());

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::deployment::{Deployment, GREETING, SIGNER};
 use crate::programs::run;
 
+// rules: ATT-11.1
 #[test]
 fn an_unmodified_program_gets_argument_variable_file_and_certificate_from_the_manifest() {
     let deployment = Deployment::new(|_| ());
@@ -36,6 +37,7 @@ fn an_unmodified_program_gets_argument_variable_file_and_certificate_from_the_ma
     assert_ne!(before, after, "expected another certificate after the restart");
 }
 
+// rules: ACT-4.2
 #[test]
 fn the_certificate_verifies_under_the_root_alone_with_the_chain_that_the_coordinator_hands_out() {
     let deployment = Deployment::new(|_| ());
@@ -47,6 +49,7 @@ fn the_certificate_verifies_under_the_root_alone_with_the_chain_that_the_coordin
     assert_eq!(output, format!("{certificate}: OK\n"));
 }
 
+// rules: ACT-8.3
 #[test]
 fn nothing_of_the_manifest_is_there_before_the_activation() {
     let mut deployment = Deployment::new(|_| ());

@@ -27,6 +27,7 @@ fn an_image_with_one_flipped_byte_is_refused_with_both_measurements() {
     assert_eq!(event["reason"], "package");
 }
 
+// rules: ATT-7.7
 #[test]
 fn a_quote_under_another_development_root_is_refused() {
     let mut deployment = Deployment::new(|_| ());
@@ -54,6 +55,7 @@ fn a_hostile_coordinator_with_the_same_manifest_is_refused_by_the_marble() {
     marble.refused(&["the Coordinator is refused: expected the root certificate with SHA-256", ", got one with "]);
 }
 
+// rules: ACT-3.5
 #[test]
 fn each_property_of_the_package_must_fit() {
     let deployment = Deployment::new(|manifest| {
@@ -95,6 +97,7 @@ fn each_property_of_the_package_must_fit() {
     deployment.marble("hello", "same-signer").success().says(&[GREETING]);
 }
 
+// rules: ATT-7.7, ATT-10.2, SIM-8
 #[test]
 fn a_coordinator_of_the_hardware_class_believes_no_software_evidence_and_no_software_client_believes_it() {
     let site = Site::new();
@@ -117,6 +120,7 @@ fn a_coordinator_of_the_hardware_class_believes_no_software_evidence_and_no_soft
     marble.refused(&["software TEE, only hardware roots are trusted"]);
 }
 
+// rules: ACT-3.6, SAFE-15, STA-9.7
 #[test]
 fn a_marble_without_a_quote_is_refused_on_both_sides() {
     let deployment = Deployment::new(|_| ());

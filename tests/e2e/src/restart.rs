@@ -12,6 +12,7 @@ fn with_budget(limit: u32) -> Deployment {
     Deployment::new(|manifest| manifest["Marbles"]["hello"]["MaxActivations"] = limit.into())
 }
 
+// rules: ACT-2.2, STA-1.3
 #[test]
 fn manifest_root_and_used_budget_survive_a_killed_coordinator() {
     let mut deployment = with_budget(1);
@@ -33,6 +34,7 @@ fn manifest_root_and_used_budget_survive_a_killed_coordinator() {
     assert_eq!(event["reason"], "budget");
 }
 
+// rules: ACT-2.2
 #[test]
 fn a_coordinator_that_is_killed_at_any_moment_of_an_activation_never_grants_more_than_the_budget() {
     const BUDGET: usize = 3;
@@ -88,6 +90,7 @@ fn state_of_one_development_root_does_not_open_under_another() {
     run(&mut site.cli(&["manifest", "verify", "manifest.json", &again.client])).success();
 }
 
+// rules: STA-2.13, STA-7.2, R1
 #[test]
 fn simulation_inside_a_tee_is_fatal() {
     let site = Site::new();

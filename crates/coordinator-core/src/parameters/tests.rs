@@ -82,6 +82,7 @@ fn files_and_variables_are_expanded_and_arguments_are_not() {
     assert_eq!(parameters.argv, ["/bin/x", "{{ 1 }}"]);
 }
 
+// rules: ACT-6.4
 #[test]
 fn reserved_variables_win_over_those_of_the_manifest() {
     let manifest = parameters(
@@ -98,6 +99,7 @@ fn reserved_variables_win_over_those_of_the_manifest() {
     assert_eq!(text(&env[ENV_MARBLE_CERTIFICATE_CHAIN]), chain);
 }
 
+// rules: ACT-6.5
 #[test]
 fn a_nul_byte_in_a_variable_is_refused() {
     for value in [r#""a\u0000b""#, r#"{"Data":"a\u0000b","NoTemplates":true}"#] {
@@ -188,6 +190,7 @@ fn json_pem(label: &str, der: &[u8]) -> String {
     marblerun_pki::pem::encode(label, der).replace('\n', "\\n")
 }
 
+// rules: ACT-7.1, EGO-2
 #[test]
 fn the_transparent_tls_value_has_sorted_keys_and_escapes() {
     let manifest = manifest(r#""TLS":["a"]"#, TAGS);
@@ -201,6 +204,7 @@ fn the_transparent_tls_value_has_sorted_keys_and_escapes() {
     assert_eq!(text(&env[ENV_TTLS_CONFIG]), expected);
 }
 
+// rules: ACT-7.2
 #[test]
 fn of_two_tags_with_the_same_port_the_later_one_wins() {
     let value = |tags: &str| {
@@ -221,11 +225,13 @@ fn a_secret_without_certificate_gives_empty_blocks_and_counts_as_used() {
     assert!(text(&env[ENV_TTLS_CONFIG]).contains(empty));
 }
 
+// rules: ACT-7.4, EGO-2
 #[test]
 fn a_marble_without_tags_gets_no_transparent_tls() {
     assert!(!render(&parameters("")).unwrap().env.contains_key(ENV_TTLS_CONFIG));
 }
 
+// rules: ACT-7.5
 #[test]
 fn an_unknown_tag_is_refused() {
     let error = compile(&manifest(r#""TLS":["x"]"#, TAGS)).unwrap_err();

@@ -114,6 +114,7 @@ mod tests {
         SecretBytes::new((0..32).collect())
     }
 
+    // rules: STA-3.2
     #[test]
     fn the_field_is_that_of_polynomial_11b() {
         assert_eq!(multiply(0x57, 0x83), 0xc1);
@@ -124,6 +125,7 @@ mod tests {
         }
     }
 
+    // rules: STA-3.2
     #[test]
     fn known_shares_give_their_secret() {
         let share = |text| SecretBytes::new(hex::decode(text).unwrap());
@@ -169,6 +171,7 @@ mod tests {
         }
     }
 
+    // rules: STA-3.11
     #[test]
     fn each_share_has_its_own_place_and_never_that_of_the_secret() {
         let shares = split(&secret(), 2, MAX_SHARES).unwrap();

@@ -60,6 +60,7 @@ fn activation_is_refused_for_a_type_that_the_manifest_does_not_have() {
     assert!(error.to_string().len() < 256, "{error}");
 }
 
+// rules: ACT-2.2
 #[test]
 fn activation_is_refused_when_the_budget_is_used_also_for_the_same_uuid() {
     let mut ledger = simple();
@@ -94,6 +95,7 @@ fn activation_is_refused_with_a_certificate_request_that_is_malformed_or_badly_s
     assert!(matches!(error, ActivationError::Request(RequestError::TooLong { .. })), "{error}");
 }
 
+// rules: ACT-2.3, ACT-6.6
 #[test]
 fn activation_is_refused_while_a_secret_that_it_uses_is_not_uploaded_and_uses_no_budget() {
     let ledger = ledger(&marble(
@@ -109,6 +111,7 @@ fn activation_is_refused_while_a_secret_that_it_uses_is_not_uploaded_and_uses_no
     assert_eq!(used, 0);
 }
 
+// rules: ACT-1.6, ACT-2.1
 #[test]
 fn the_first_of_several_mistakes_is_reported_in_the_order_of_the_steps() {
     let template = r#""MaxActivations":1,"Parameters":{"Env":{"E":"{{ string .Secrets.pw }}"}}"#;
@@ -170,6 +173,7 @@ fn only_the_secrets_that_the_templates_use_are_generated() {
     }
 }
 
+// rules: R17
 #[test]
 fn an_activation_prepared_for_another_deployment_is_not_counted() {
     let mut ledger = simple();
@@ -180,6 +184,7 @@ fn an_activation_prepared_for_another_deployment_is_not_counted() {
     use_up(&mut ledger);
 }
 
+// rules: ACT-2.4, ACT-4.3
 #[test]
 fn the_marble_is_named_by_its_canonical_uuid_and_gets_a_key_of_its_own() {
     let ledger = simple();
@@ -216,6 +221,7 @@ fn the_marble_is_named_by_its_canonical_uuid_and_gets_a_key_of_its_own() {
     assert_eq!(KeyPair::from_pkcs8(&private[0].der).unwrap().public_key_der(), leaf.public_key_der());
 }
 
+// rules: ACT-6.4
 #[test]
 fn the_reserved_variables_replace_those_of_the_manifest() {
     let ledger = ledger(&marble(r#""Parameters":{"Env":{"MARBLE_PREDEFINED_ROOT_CA":"mine","MY":"mine"}}"#, ""));

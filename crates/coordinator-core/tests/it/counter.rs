@@ -25,6 +25,7 @@ fn marble_leaf(ledger: &Ledger) -> Vec<u8> {
     user_certificate(&variable(&activate(ledger, "m", UUID).unwrap(), ENV_MARBLE_CERTIFICATE_CHAIN)).unwrap()
 }
 
+// rules: AUTH-6
 #[test]
 fn a_marble_is_known_by_its_certificate_while_it_is_valid() {
     let ledger = ledger(&manifest());
@@ -39,6 +40,7 @@ fn a_marble_is_known_by_its_certificate_while_it_is_valid() {
     assert_eq!(MarbleName::authenticate(&snapshot.identity, &leaf, late), None);
 }
 
+// rules: AUTH-6, AUTH-7
 #[test]
 fn other_certificates_are_not_those_of_marbles() {
     let ledger = ledger(&manifest());

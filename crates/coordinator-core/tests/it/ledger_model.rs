@@ -336,6 +336,7 @@ fn bad_manifest(which: u8) -> String {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
+    // rules: STA-1.6
     #[test]
     fn any_history_leaves_the_state_that_the_model_has(steps in prop::collection::vec(step(), 1..24)) {
         let mut world = World::new();
@@ -355,6 +356,7 @@ fn a_log_that_does_not_begin_with_an_identity_is_refused() {
     assert!(matches!(Ledger::replay([accepted()]), Err(ReplayError::NoGenesis)));
 }
 
+// rules: STA-1.6
 #[test]
 fn records_out_of_place_are_refused_and_change_nothing() {
     #[track_caller]
@@ -385,6 +387,7 @@ fn a_stored_manifest_that_cannot_be_read_ends_the_replay() {
     assert!(matches!(Ledger::replay([Record::Genesis(genesis)]), Err(ReplayError::Identity(_))));
 }
 
+// rules: R17
 #[test]
 fn a_snapshot_does_not_change_while_the_ledger_goes_on() {
     let mut ledger = fixture::new_ledger();

@@ -47,6 +47,7 @@ fn der(text: &str) -> Vec<u8> {
     pem::decode_certificates(text.as_bytes()).unwrap().remove(0)
 }
 
+// rules: ACT-5.1
 #[test]
 fn keys_of_an_instance_are_those_of_the_published_vectors() {
     #[track_caller]
@@ -70,6 +71,7 @@ fn keys_of_an_instance_are_those_of_the_published_vectors() {
     );
 }
 
+// rules: ACT-5.2
 #[test]
 fn a_key_depends_on_instance_and_type_unless_binding_is_disabled() {
     let ledger = ledger(&four_types("{{ hex .Secrets.k }}", r#""k":{"Type":"symmetric-key","Size":128}"#));
@@ -82,6 +84,7 @@ fn a_key_depends_on_instance_and_type_unless_binding_is_disabled() {
     assert_ne!(key("loose-a", UUID), key("backend", UUID));
 }
 
+// rules: ACT-5.4
 #[test]
 fn a_shared_secret_is_the_same_for_all_and_that_of_an_instance_is_not() {
     let shared = one(r#"{"Type":"cert-ecdsa","Size":256,"Shared":true}"#);
@@ -164,6 +167,7 @@ fn a_certificate_given_as_der_serves_as_template() {
     }
 }
 
+// rules: ACT-4.7
 #[test]
 fn the_end_of_validity_is_counted_or_kept() {
     #[track_caller]

@@ -106,6 +106,7 @@ fn secrets_that_are_too_large_together_are_refused_before_all_are_generated() {
     assert!(matches!(error.reason, GenerateReason::TotalSize), "{error:?}");
 }
 
+// rules: SET-2, R28
 #[test]
 fn recovery_keys_that_cannot_share_are_refused() {
     let key = include_str!("recovery_key.pem").replace('\n', "\\n");
@@ -128,6 +129,7 @@ fn a_template_that_does_not_compile_is_refused_with_its_place() {
     check(&with(r#""Env":{"E":"{{ raw .Secrets.x }}"}"#, ""), template, "Env.E");
 }
 
+// rules: SET-2, ACT-6.6
 #[test]
 fn a_template_that_fails_with_substitutes_is_refused_with_its_place() {
     let dry_run = |error: &SetManifestError| matches!(error, SetManifestError::DryRun(_));
@@ -155,6 +157,7 @@ fn templates_that_are_too_large_together_are_refused() {
     check(&manifest(20), nodes, "400000 parts");
 }
 
+// rules: SIG-1
 #[test]
 fn the_signature_is_that_of_the_root_key_over_the_bytes_as_they_came() {
     let snapshot = new_ledger().snapshot();
@@ -174,6 +177,7 @@ fn the_seal_mode_is_that_of_the_manifest() {
     assert_eq!(mode(r#","Config":{"SealMode":"Disabled"}"#), SealMode::Disabled);
 }
 
+// rules: ACT-5.5
 #[test]
 fn the_previous_secrets_begin_as_the_current_ones() {
     let manifest = with("", r#","Secrets":{"k":{"Type":"symmetric-key","Size":128,"Shared":true}}"#);

@@ -152,6 +152,7 @@ fn difference(case: &Value, outcome: &Result<SecretBytes, Error>) -> Option<Stri
     }
 }
 
+// rules: ACT-6.1
 #[test]
 fn templates_give_the_output_or_error_that_go_gives() {
     let data_sets = testdata("datasets.json");

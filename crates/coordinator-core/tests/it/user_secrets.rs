@@ -79,6 +79,7 @@ fn check_refused(name: &str, upload: &str, expected: &str) {
     assert_eq!(format!("{error}{cause}"), expected);
 }
 
+// rules: SEC-2, SEC-3, SEC-4
 #[test]
 fn each_value_that_does_not_fit_its_secret_is_refused() {
     let certificate = base64(&der("ann"));
@@ -137,6 +138,7 @@ fn a_certificate_with_a_key_of_an_unknown_kind_is_refused() {
     check_refused("ann", &upload, expected);
 }
 
+// rules: SEC-5
 #[test]
 fn an_upload_with_one_bad_or_forbidden_secret_is_refused_whole() {
     let denied = r#"user "ben" is not allowed to WriteSecret "pin""#;
@@ -153,6 +155,7 @@ fn an_upload_with_one_bad_or_forbidden_secret_is_refused_whole() {
     assert!(prepare(&ledger, "ben", r#"{"token":{"Key":"AQ=="}}"#).is_ok());
 }
 
+// rules: SEC-8
 #[test]
 fn an_upload_with_which_a_template_fails_is_refused() {
     let ledger = ledger(&manifest());
@@ -164,6 +167,7 @@ fn an_upload_with_which_a_template_fails_is_refused() {
     assert!(prepare(&ledger, "ann", r#"{"one":{"Key":"AQ=="},"two":{"Key":"AQ=="}}"#).is_ok());
 }
 
+// rules: R20
 #[test]
 fn secrets_that_do_not_fit_into_one_record_are_refused() {
     let ledger = ledger(&manifest());
@@ -219,6 +223,7 @@ fn an_upload_is_stored_logged_and_found_by_a_restart() {
     }
 }
 
+// rules: EP-7
 #[test]
 fn one_name_that_may_not_be_read_hides_all() {
     let mut ledger = ledger(&manifest());
@@ -258,6 +263,7 @@ fn an_upload_neither_resets_budgets_nor_disturbs_activations_at_work() {
     assert!(matches!(count(&mut ledger, before), Err(Refusal::BudgetUsed { limit: 2, .. })));
 }
 
+// rules: R17
 #[test]
 fn two_uploads_that_do_not_go_together_are_not_both_accepted() {
     let mut ledger = ledger(&manifest());

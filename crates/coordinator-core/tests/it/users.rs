@@ -35,6 +35,7 @@ fn granted(roles: &str, of_ann: &str) -> Vec<String> {
     granted
 }
 
+// rules: AUTH-1
 #[test]
 fn a_user_is_known_by_the_exact_bytes_of_the_certificate() {
     let users = users("", "");

@@ -108,6 +108,7 @@ mod tests {
         assert_eq!(response.headers()[CONTENT_TYPE], content_type);
     }
 
+    // rules: HTTP-3, HTTP-4, R23
     #[test]
     fn the_same_failure_differs_between_the_versions_as_clients_expect() {
         const JSON: &str = "application/json";

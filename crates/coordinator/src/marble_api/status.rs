@@ -125,6 +125,7 @@ mod tests {
         assert_eq!(refused.status().code(), code);
     }
 
+    // rules: ACT-1.6, R23
     #[test]
     fn each_cause_has_the_code_that_marbles_know() {
         let budget = || Refusal::BudgetUsed { marble_type: "web".to_owned(), limit: 1 };

@@ -61,6 +61,7 @@ fn escaped(label: &str) -> String {
 mod tests {
     use super::*;
 
+    // rules: SAFE-16, STA-6.3, R35
     #[test]
     fn the_number_of_series_is_bounded_and_everything_is_counted() {
         let mut activations = Activations::default();
@@ -71,6 +72,7 @@ mod tests {
         assert_eq!(activations.0.values().map(|count| count.attempts).sum::<u64>(), 3000);
     }
 
+    // rules: ACT-2.5, SAFE-16
     #[test]
     fn a_refused_attempt_is_no_success() {
         let mut activations = Activations::default();

@@ -90,6 +90,7 @@ mod tests {
         Event::new(now(), "web".to_owned(), uuid.to_string(), vec![0; quote])
     }
 
+    // rules: STA-6.3, R20, R35
     #[test]
     fn the_newest_events_are_kept_up_to_a_number() {
         let mut events = Events::default();
@@ -99,6 +100,7 @@ mod tests {
         assert_eq!(events.bytes, kept.iter().map(|event| event.bytes()).sum::<usize>());
     }
 
+    // rules: STA-6.3, R20, R35
     #[test]
     fn the_newest_events_are_kept_up_to_a_size() {
         let mut events = Events::default();

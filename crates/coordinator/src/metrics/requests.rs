@@ -174,6 +174,7 @@ impl Requests {
 mod tests {
     use super::*;
 
+    // rules: STA-6.3, R35
     #[test]
     fn invented_methods_share_a_label() {
         assert_eq!(method_label(&http::Method::from_bytes(b"INVENTED").expect("a token")), "unknown");

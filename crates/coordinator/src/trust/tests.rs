@@ -140,6 +140,7 @@ fn a_quote_that_was_cut_is_refused() {
     }
 }
 
+// rules: ACT-3.6
 #[test]
 fn evidence_that_cannot_be_read_is_refused() {
     let case = Case::new();
@@ -149,12 +150,14 @@ fn evidence_that_cannot_be_read_is_refused() {
     assert!(matches!(error, EvidenceError::Quote(_)) && !error.is_unavailable(), "{error:?}");
 }
 
+// rules: ACT-3.3, ATT-8.1
 #[test]
 fn evidence_for_another_certificate_is_refused() {
     check(|case| case.certificate.push(0), "report-data", false);
     check(|case| case.certificate.clear(), "report-data", false);
 }
 
+// rules: ACT-3.5
 #[test]
 fn evidence_that_the_package_does_not_describe_is_refused() {
     check(|case| case.package.unique_id = Some("00".repeat(32)), "package", false);
@@ -194,6 +197,7 @@ fn a_platform_that_no_level_covers_or_that_is_revoked_is_refused() {
     check(|case| case.options.revoked = vec![Revoked::Pck], "revoked", false);
 }
 
+// rules: ATT-11.2
 #[test]
 fn missing_or_old_collateral_means_come_again() {
     check(|case| case.has_collateral = false, "no-collateral", true);
@@ -235,6 +239,7 @@ fn collateral_that_was_changed_or_revoked_is_not_used_and_good_one_may_come() {
     check(|case| case.options.tcb_info_version = 2, "unsupported", true);
 }
 
+// rules: ATT-11.4
 #[test]
 fn collateral_older_than_some_that_was_accepted_is_a_rollback() {
     check(|case| case.floor = floor(2, 1, 0), "collateral-rollback", true);
@@ -291,6 +296,7 @@ fn a_quote_with_a_changed_bit_is_refused() {
     verifier.judge(&quote, CERTIFICATE, &case.package, &case.floor, at(case.system)).unwrap();
 }
 
+// rules: ATT-7.7
 #[test]
 fn evidence_under_another_software_root_is_refused() {
     let other = Case::new();
@@ -301,6 +307,7 @@ fn evidence_under_another_software_root_is_refused() {
     );
 }
 
+// rules: ATT-7.7, ATT-10.2, R1
 #[test]
 fn the_hardware_class_refuses_software_evidence() {
     check(|case| case.class = marblerun_tee::TrustClass::Hardware, "software-root", false);
@@ -319,6 +326,7 @@ fn hardware_evidence(directory: &Path) -> Vec<u8> {
     quote
 }
 
+// rules: R1
 #[test]
 fn the_software_class_refuses_hardware_evidence() {
     let case = Case::new();
@@ -359,6 +367,7 @@ fn each_class_has_its_word_its_roots_and_its_own_sealed_state() {
     assert_eq!(classes, [TrustClass::Software, TrustClass::Hardware, TrustClass::Simulation]);
 }
 
+// rules: ACT-3.6
 #[test]
 fn simulation_looks_at_no_evidence() {
     let trust = Trust::new(&marblerun_tee::TrustClass::Simulation, None).unwrap();

@@ -12,6 +12,7 @@ fn check(answer: &crate::running::Answer, status: u16, envelope_status: &str) {
     assert!(answer.envelope().as_object().unwrap().contains_key("data"));
 }
 
+// rules: HTTP-1, HTTP-2
 #[tokio::test]
 async fn whatever_is_not_in_the_table_is_405_without_a_message() {
     let running = Running::start().await;
@@ -48,6 +49,7 @@ async fn head_is_405_without_body() {
     }
 }
 
+// rules: HTTP-6
 #[tokio::test]
 async fn the_old_recover_endpoint_is_gone_in_every_state() {
     let running = Running::start().await;
@@ -56,6 +58,7 @@ async fn the_old_recover_endpoint_is_gone_in_every_state() {
     check(&running.ask("POST", "/recover", "x").await, 410, "error");
 }
 
+// rules: STATE-1, STA-1.2
 #[tokio::test]
 async fn the_status_follows_the_state() {
     let running = Running::start().await;
@@ -84,6 +87,7 @@ async fn without_a_manifest_the_versions_differ_as_clients_expect() {
     check(&running.get("/api/v2/update").await, 500, "error");
 }
 
+// rules: EP-1, STATE-2
 #[tokio::test]
 async fn a_manifest_is_set_once_and_given_back_byte_for_byte() {
     let running = Running::start().await;
@@ -112,6 +116,7 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
+// rules: SET-1, STATE-3
 #[tokio::test]
 async fn a_refused_manifest_changes_nothing_and_says_why() {
     let running = Running::start().await;
@@ -129,6 +134,7 @@ async fn a_refused_manifest_changes_nothing_and_says_why() {
     running.set_manifest().await;
 }
 
+// rules: SAFE-1, HTTP-7
 #[tokio::test]
 async fn a_body_beyond_the_limit_is_413() {
     let running = Running::start().await;
@@ -141,6 +147,7 @@ async fn a_body_beyond_the_limit_is_413() {
     check(&running.ask("POST", "/manifest", manifest).await, 200, "success");
 }
 
+// rules: STATE-2
 #[tokio::test]
 async fn of_two_manifests_at_once_exactly_one_is_set() {
     let running = Running::start().await;
@@ -161,6 +168,7 @@ async fn of_two_manifests_at_once_exactly_one_is_set() {
     assert_eq!(data["manifest"].as_str().unwrap(), base64(set[0].1.as_bytes()));
 }
 
+// rules: EP-3, TLS-1
 #[tokio::test]
 async fn the_quote_is_empty_without_a_tee_and_its_certificates_are_those_of_the_connection() {
     let running = Running::start().await;

@@ -10,6 +10,7 @@ const UNIMPLEMENTED: u32 = 12;
 const INVALID_ARGUMENT: u32 = 3;
 const INTERNAL: u32 = 13;
 
+// rules: ACT-1.1, ACT-1.4
 #[tokio::test]
 async fn a_marble_gets_its_parameters_from_the_holder_of_the_marble_root() {
     let running = Running::start().await;
@@ -23,6 +24,7 @@ async fn a_marble_gets_its_parameters_from_the_holder_of_the_marble_root() {
     assert_eq!(shown[0].as_ref(), root[0].as_slice());
 }
 
+// rules: ACT-1.7
 #[tokio::test]
 async fn before_the_manifest_is_set_the_precondition_fails() {
     let running = Running::start().await;
@@ -40,6 +42,7 @@ async fn other_paths_are_not_implemented() {
     }
 }
 
+// rules: ACT-1.6, ACT-2.1
 #[tokio::test]
 async fn each_cause_has_its_code_in_the_order_of_the_steps() {
     let running = Running::start().await;
@@ -89,6 +92,7 @@ async fn a_message_beyond_four_mebibytes_is_refused() {
     running.call(&Identity::new(), &request).await.unwrap();
 }
 
+// rules: ACT-2.2
 #[tokio::test]
 async fn the_budget_counts_activations_of_the_type_also_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
@@ -109,6 +113,7 @@ async fn the_budget_counts_activations_of_the_type_also_after_a_restart() {
     assert!(manifest.contains("ManifestSignature"), "{manifest}");
 }
 
+// rules: ACT-2.2, R17
 #[tokio::test]
 async fn many_at_once_do_not_exceed_the_budget() {
     let running = Running::start().await;
@@ -126,6 +131,7 @@ async fn many_at_once_do_not_exceed_the_budget() {
     }
 }
 
+// rules: ACT-2.3
 #[tokio::test]
 async fn a_failed_activation_uses_no_budget() {
     let running = Running::start().await;

@@ -108,6 +108,7 @@ fn check_opens(directory: &Path, trust: &TrustContext, key: Vec<u8>, manifest: &
     assert_eq!(ledger.snapshot().deployment().unwrap().raw_manifest.as_slice(), manifest.as_bytes());
 }
 
+// rules: SET-3
 #[test]
 fn the_recovery_secret_of_one_party_opens_the_state() {
     let directory = tempfile::tempdir().unwrap();
@@ -118,6 +119,7 @@ fn the_recovery_secret_of_one_party_opens_the_state() {
     check_opens(directory.path(), &trust, party[0].decrypt(&shares), &manifest, mode);
 }
 
+// rules: SET-3
 #[test]
 fn the_recovery_secrets_of_all_parties_together_open_the_state() {
     let directory = tempfile::tempdir().unwrap();
@@ -145,6 +147,7 @@ fn combine_two(first: &[u8], second: &[u8]) -> Vec<u8> {
     (0..32).map(|index| weighted(first[index], other_x) ^ weighted(second[index], x)).collect()
 }
 
+// rules: SET-3
 #[test]
 fn the_recovery_secrets_of_any_two_of_three_parties_open_the_state() {
     let directory = tempfile::tempdir().unwrap();

@@ -13,6 +13,7 @@ async fn failure(config: marblerun_coordinator::config::Config) -> String {
     }
 }
 
+// rules: STA-2.13, R1
 #[tokio::test]
 async fn without_a_tee_and_without_asking_for_simulation_nothing_starts() {
     let directory = tempfile::tempdir().unwrap();
@@ -34,6 +35,7 @@ async fn a_second_coordinator_on_one_seal_directory_does_not_start() {
     running.set_manifest().await;
 }
 
+// rules: STA-7.3
 #[tokio::test]
 async fn an_address_that_is_taken_is_named_with_its_variable() {
     let directory = tempfile::tempdir().unwrap();
@@ -44,6 +46,7 @@ async fn an_address_that_is_taken_is_named_with_its_variable() {
     assert!(text.contains("EDG_COORDINATOR_MESH_ADDR") && text.contains(&running.mesh.to_string()), "{text}");
 }
 
+// rules: R14
 #[tokio::test]
 async fn a_start_up_manifest_is_set_and_the_same_one_again_is_no_mistake() {
     let (directory, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -55,6 +58,7 @@ async fn a_start_up_manifest_is_set_and_the_same_one_again_is_no_mistake() {
     }
 }
 
+// rules: R14
 #[tokio::test]
 async fn a_start_up_manifest_that_is_another_one_ends_the_start() {
     let (directory, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -99,6 +103,7 @@ async fn a_start_up_manifest_that_is_refused_missing_or_too_long_ends_the_start(
     assert!(text.contains("EDG_STARTUP_MANIFEST") && text.contains("expected a regular file"), "{text}");
 }
 
+// rules: STA-2.4, SET-4
 #[tokio::test]
 async fn a_state_that_does_not_open_means_recovery_and_a_new_manifest_replaces_it() {
     let directory = tempfile::tempdir().unwrap();
@@ -130,6 +135,7 @@ async fn a_state_that_does_not_open_means_recovery_and_a_new_manifest_replaces_i
     running.activate("web").await.unwrap();
 }
 
+// rules: STA-2.6, SAFE-14
 #[tokio::test]
 async fn with_sealing_disabled_nothing_is_left_after_the_manifest() {
     let directory = tempfile::tempdir().unwrap();

@@ -117,6 +117,7 @@ async fn a_client_that_says_nothing_after_the_handshake_is_closed() {
     until_closed(stream).await;
 }
 
+// rules: TLS-8
 #[tokio::test]
 async fn a_client_whose_request_head_never_ends_is_closed() {
     let running = Running::with_limits(Limits { header_timeout: SHORT, ..Limits::default() }).await;
@@ -136,6 +137,7 @@ async fn a_client_whose_request_body_never_ends_is_told_and_closed() {
     assert!(said.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&said));
 }
 
+// rules: TLS-8
 #[tokio::test]
 async fn a_request_head_that_is_too_long_is_refused() {
     let running = Running::with_limits(Limits { max_header_bytes: 8192, ..Limits::default() }).await;
@@ -148,6 +150,7 @@ async fn a_request_head_that_is_too_long_is_refused() {
     assert_eq!(running.get("/status").await.status, 200);
 }
 
+// rules: ACT-1.3
 #[tokio::test]
 async fn the_marble_api_speaks_only_http_2_that_was_negotiated() {
     let running = Running::start().await;
@@ -160,6 +163,7 @@ async fn the_marble_api_speaks_only_http_2_that_was_negotiated() {
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
 }
 
+// rules: TLS-6
 #[tokio::test]
 async fn the_client_api_prefers_http_2_and_speaks_http_1_also_without_alpn() {
     let running = Running::start().await;
@@ -170,6 +174,7 @@ async fn the_client_api_prefers_http_2_and_speaks_http_1_also_without_alpn() {
     assert!(!is_served(&running, false, &Identity::None, &[b"spdy/3"]).await);
 }
 
+// rules: TLS-2, ACT-1.2
 #[tokio::test]
 async fn the_marble_api_needs_a_client_certificate_and_the_client_api_does_not() {
     let running = Running::start().await;
@@ -178,6 +183,7 @@ async fn the_marble_api_needs_a_client_certificate_and_the_client_api_does_not()
     assert!(is_served(&running, false, &Identity::new(), &[b"http/1.1"]).await);
 }
 
+// rules: TLS-3, ACT-1.5
 #[tokio::test]
 async fn an_expired_or_future_client_certificate_is_accepted() {
     let running = Running::start().await;
@@ -187,6 +193,7 @@ async fn an_expired_or_future_client_certificate_is_accepted() {
     }
 }
 
+// rules: TLS-5
 #[tokio::test]
 async fn client_certificates_of_every_common_kind_of_key_are_accepted() {
     let running = Running::start().await;
@@ -215,6 +222,7 @@ async fn a_client_without_the_key_of_its_certificate_is_refused() {
     }
 }
 
+// rules: TLS-4
 #[tokio::test]
 async fn both_versions_of_tls_and_every_common_group_work() {
     let running = Running::start().await;

@@ -183,6 +183,7 @@ fn collateral(number: u32) -> Command {
     })
 }
 
+// rules: STA-1.6, R22
 #[tokio::test]
 async fn a_change_is_visible_and_stored_once_it_is_acknowledged() {
     let directory = tempfile::tempdir().unwrap();
@@ -197,6 +198,7 @@ async fn a_change_is_visible_and_stored_once_it_is_acknowledged() {
     assert_eq!(format!("{:?}", world.view.load().snapshot), snapshot);
 }
 
+// rules: STA-1.7, R16
 #[tokio::test]
 async fn refused_commands_and_those_without_news_write_nothing() {
     let directory = tempfile::tempdir().unwrap();
@@ -263,6 +265,7 @@ async fn check_failure(mode: u8, kept: bool) {
 }
 
 /// The second command finds its news in the state already, but the record with it is not stored yet, and never will be.
+// rules: R22
 #[tokio::test]
 async fn a_command_without_news_is_not_acknowledged_before_the_record_that_it_relies_on() {
     let directory = tempfile::tempdir().unwrap();
@@ -286,16 +289,19 @@ async fn a_command_without_news_is_not_acknowledged_before_the_record_that_it_re
     }
 }
 
+// rules: STA-1.6, R22
 #[tokio::test]
 async fn after_a_full_disk_a_restart_has_the_old_state() {
     check_failure(FULL, false).await;
 }
 
+// rules: R22
 #[tokio::test]
 async fn a_record_whose_fate_is_unknown_counts_after_a_restart_if_it_is_there() {
     check_failure(UNKNOWN, true).await;
 }
 
+// rules: STA-1.6, R22
 #[tokio::test]
 async fn a_manifest_that_cannot_be_stored_is_not_set() {
     let directory = tempfile::tempdir().unwrap();

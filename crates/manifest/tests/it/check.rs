@@ -88,6 +88,7 @@ fn a_manifest_without_mistakes_passes() {
     assert_eq!(manifest.check(AzureHsm::Unavailable), Ok(()));
 }
 
+// rules: CHK-1, SET-2, SAFE-3, SAFE-11, SAFE-13, ACT-5.3, ACT-6.5, ACT-7.5
 #[test]
 fn each_mistake_is_refused_with_its_place() {
     let id = "1".repeat(64);
@@ -243,6 +244,7 @@ fn each_mistake_is_refused_with_its_place() {
     "##);
 }
 
+// rules: CHK-2
 #[test]
 fn debug_packages_need_no_identity() {
     assert_eq!(with("/Packages/app", json!({"Debug": true})).check(AzureHsm::Unavailable), Ok(()));
@@ -271,6 +273,7 @@ fn what_is_only_strange_passes() {
     }
 }
 
+// rules: CHK-4
 #[test]
 fn a_user_with_several_update_roles_counts_once() {
     let mut roles = good()["Roles"].clone();
@@ -284,6 +287,7 @@ fn a_user_with_several_update_roles_counts_once() {
     assert_eq!(manifest.check(AzureHsm::Unavailable), Err(expected));
 }
 
+// rules: STA-5.1
 #[test]
 fn azure_hsm_sealing_passes_where_it_is_available() {
     let manifest = with("/Config/FeatureGates/0", json!("AzureHSMSealing"));

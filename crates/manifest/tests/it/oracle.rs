@@ -64,6 +64,7 @@ fn agrees(got: &Result<Value, DecodeError>, expected: &Value) -> bool {
     }
 }
 
+// rules: JSON-1, JSON-2, JSON-3, JSON-4, JSON-5
 #[test]
 fn documents_decode_as_go_decodes_them() {
     const CLASSES: [&str; 12] = [

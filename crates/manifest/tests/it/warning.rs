@@ -11,6 +11,7 @@ fn a_manifest_without_mistakes_has_no_warnings() {
     assert_eq!(manifest.warnings(), []);
 }
 
+// rules: SAFE-10, MNF-4
 #[test]
 fn each_probable_mistake_is_named_with_its_place() {
     let id = "1".repeat(64);

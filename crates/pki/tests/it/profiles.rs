@@ -44,6 +44,7 @@ const VALIDITY: &str = "Validity
 const CA_NAMES: &str = "X509v3 Subject Alternative Name:
     DNS:localhost, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1, IP Address:192.0.2.1";
 
+// rules: ACT-4.1, TLS-7
 #[test]
 fn the_root_has_its_profile() {
     let name = "CN = MarbleRun Coordinator";
@@ -51,6 +52,7 @@ fn the_root_has_its_profile() {
     check_dump(&Deployment::new().root, &expected);
 }
 
+// rules: ACT-4.1
 #[test]
 fn the_intermediate_has_its_profile() {
     let expected = format!(
@@ -61,6 +63,7 @@ fn the_intermediate_has_its_profile() {
     check_dump(&Deployment::new().intermediate, &expected);
 }
 
+// rules: ACT-4.1
 #[test]
 fn the_marble_root_is_the_intermediates_self_signed_twin() {
     let deployment = Deployment::new();
@@ -75,6 +78,7 @@ fn the_marble_root_is_the_intermediates_self_signed_twin() {
     assert_eq!(twin.subject_key_id().unwrap(), intermediate.subject_key_id().unwrap());
 }
 
+// rules: ACT-4.1
 #[test]
 fn a_marble_certificate_has_its_profile() {
     let expected = format!(
@@ -96,6 +100,7 @@ fn a_marble_certificate_has_its_profile() {
     check_dump(&marble_certificate(&Deployment::new()), &expected);
 }
 
+// rules: ACT-4.5
 #[test]
 fn the_marble_type_is_carried_as_raw_bytes() {
     let der = marble_certificate(&Deployment::new());
@@ -103,6 +108,7 @@ fn the_marble_type_is_carried_as_raw_bytes() {
     assert!(der.windows(expected.len()).any(|window| window == expected));
 }
 
+// rules: ACT-4.1
 #[test]
 fn the_premains_certificate_has_its_profile() {
     let names = AltNames::from_list("web.example,192.0.2.9");
@@ -122,6 +128,7 @@ fn the_premains_certificate_has_its_profile() {
     check_dump(&profile::premain_certificate(&KeyPair::generate().unwrap(), &names, now()).unwrap(), &expected);
 }
 
+// rules: ACT-4.2
 #[test]
 fn marble_certificates_verify_in_all_three_ways_also_strictly_and_with_a_slow_clock() {
     let deployment = Deployment::new();
@@ -208,6 +215,7 @@ fn a_marble_key_that_is_none_is_refused() {
     assert!(matches!(error, IssueError::Encode(_)));
 }
 
+// rules: SIG-1
 #[test]
 fn manifest_signatures_verify_with_openssl() {
     let key = KeyPair::generate().unwrap();

@@ -30,6 +30,7 @@ fn requests_with_rsa_ecdsa_and_ed25519_keys_are_accepted() {
     }
 }
 
+// rules: ACT-4.3, ACT-4.4
 #[test]
 fn only_the_names_and_attributes_that_a_marble_may_choose_reach_its_certificate() {
     let files = Files::new();

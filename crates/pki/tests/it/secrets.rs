@@ -23,6 +23,7 @@ fn seconds(seconds: u64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds))
 }
 
+// rules: ACT-5.6, SEC-9
 #[test]
 fn keys_of_every_kind_are_understood_by_openssl() {
     let files = Files::new();
@@ -44,6 +45,7 @@ fn keys_of_every_kind_are_understood_by_openssl() {
     }
 }
 
+// rules: X509-3, ACT-4.7
 #[test]
 fn an_empty_template_gives_the_default_certificate() {
     let text = dump(&Deployment::new().secret(&template()).unwrap());
@@ -186,6 +188,7 @@ fn a_certificate_made_from_a_placeholder_is_like_it_without_the_extra_extensions
     }
 }
 
+// rules: X509-5
 #[test]
 fn secret_certificates_verify_against_marble_root_and_through_the_intermediate() {
     let deployment = Deployment::new();
@@ -219,6 +222,7 @@ fn check_end(not_after: Option<u64>, valid_for_days: u64, shared: bool, expected
     assert_eq!(end.as_secs(), expected);
 }
 
+// rules: ACT-4.7
 #[test]
 fn validity_follows_the_three_rules() {
     for shared in [false, true] {
@@ -336,6 +340,7 @@ fn faults_of_a_template_are_refused_with_their_member() {
     );
 }
 
+// rules: SAFE-4
 #[test]
 fn a_secret_cannot_carry_the_marble_type() {
     let extra = ExtraExtension { id: vec![1, 3, 9903, 2, 1], critical: false, value: b"web".to_vec() };

@@ -126,6 +126,7 @@ fn cuts(bytes: usize) -> impl Iterator<Item = usize> {
     (0..=bytes).step_by(if bytes > 4096 { 509 } else { 1 })
 }
 
+// rules: STA-2.8, R10, R22
 #[test]
 fn everything_acknowledged_survives_a_kill_at_every_byte_of_every_operation() {
     let operations = operations();
@@ -139,6 +140,7 @@ fn everything_acknowledged_survives_a_kill_at_every_byte_of_every_operation() {
     }
 }
 
+// rules: STA-2.8, STA-2.11, R10, R12
 #[test]
 fn everything_acknowledged_survives_power_loss_at_every_operation() {
     for (at, (name, bytes)) in operations().into_iter().enumerate() {
@@ -168,6 +170,7 @@ fn acknowledged_recovery_secrets_open_the_state_after_power_loss_and_loss_of_the
     }
 }
 
+// rules: STA-2.8, R11
 #[test]
 fn opening_with_a_recovery_key_survives_a_crash_and_power_loss_at_every_operation() {
     let computer = Computer::default();
@@ -221,6 +224,7 @@ fn this_suite_notices_when_nothing_is_flushed() {
     assert!(lost);
 }
 
+// rules: STA-2.8, STA-2.6
 #[test]
 fn disabling_leaves_all_or_nothing_after_a_crash() {
     let prepare = || {

@@ -52,6 +52,7 @@ fn every_kept_state_is_of_a_known_version() {
     assert_eq!(names, VERSIONS);
 }
 
+// rules: R27
 #[test]
 fn states_of_every_version_open_and_go_on() {
     for version in VERSIONS {

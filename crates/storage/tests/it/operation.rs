@@ -25,6 +25,7 @@ fn records(computer: &Computer) -> Vec<Vec<u8>> {
     }
 }
 
+// rules: STA-2.11, R12
 #[test]
 fn a_commit_is_flushed_before_it_is_acknowledged() {
     let (computer, mut log) = created();
@@ -52,6 +53,7 @@ fn a_batch_costs_one_flush_and_an_empty_one_nothing() {
     assert_eq!(computer.lock().operations.len(), before + 3);
 }
 
+// rules: STA-8.2, R15
 #[test]
 fn the_cost_of_a_commit_does_not_grow_with_the_log() {
     let (computer, mut log) = created();
@@ -86,6 +88,7 @@ fn stored_bytes_do_not_contain_the_payload() {
     assert!(!contains("sealed_data") && !contains("sealed_key"));
 }
 
+// rules: STA-9.6
 #[test]
 fn records_of_similar_size_have_the_same_size_on_disk() {
     let sizes = [1, 20, 60].map(|length| {
@@ -107,6 +110,7 @@ fn an_oversized_payload_is_refused_and_the_log_goes_on() {
     assert_eq!(records(&computer), [b"root".to_vec(), b"small".to_vec()]);
 }
 
+// rules: R22
 #[test]
 fn a_full_disk_refuses_the_commit_and_the_log_goes_on() {
     for torn in [0, 1, 100] {
@@ -136,6 +140,7 @@ fn a_full_disk_while_the_seal_mode_changes_leaves_the_former_mode() {
     assert!(!existing.report.rewrapped, "the key was left under the mode that was refused");
 }
 
+// rules: R22
 #[test]
 fn after_a_failed_flush_the_log_is_closed_until_it_is_opened_again() {
     let (computer, mut log) = created();
@@ -153,6 +158,7 @@ fn after_a_failed_flush_the_log_is_closed_until_it_is_opened_again() {
     assert_eq!(records(&computer), [b"root".to_vec(), b"unknown".to_vec(), b"next".to_vec()]);
 }
 
+// rules: R8
 #[test]
 fn of_two_writers_on_one_state_the_second_stops() {
     let (computer, mut first) = created();
@@ -179,6 +185,7 @@ fn a_writer_between_records_and_head_is_noticed() {
     assert!(matches!(error, CommitError::Unknown(StoreError::Conflict { .. })), "{error:?}");
 }
 
+// rules: STA-2.12
 #[test]
 fn a_change_of_the_seal_mode_survives_a_restart_even_without_payload() {
     let (computer, mut log) = created();
@@ -189,6 +196,7 @@ fn a_change_of_the_seal_mode_survives_a_restart_even_without_payload() {
     assert!(!existing.report.rewrapped);
 }
 
+// rules: STA-2.6
 #[test]
 fn a_disabled_log_leaves_no_file_and_goes_on_in_memory() {
     let (computer, mut log) = created();
@@ -213,6 +221,7 @@ fn a_deployment_that_begins_disabled_writes_nothing() {
     assert!(computer.lock().operations.is_empty());
 }
 
+// rules: SET-4
 #[test]
 fn replacing_a_state_keeps_each_former_one_and_makes_a_new_deployment() {
     let (computer, log) = created();
@@ -255,6 +264,7 @@ fn a_log_never_grows_beyond_what_can_be_opened_again() {
 }
 
 /// The host puts the files of a fork, of the very same size, under a running process.
+// rules: R5
 #[test]
 fn a_fork_of_equal_length_under_a_running_process_is_noticed() {
     let (computer, log) = created();

@@ -72,6 +72,7 @@ fn refused(disk: &Disk, byte: u8) -> SealFault {
     }
 }
 
+// rules: R11
 #[test]
 fn the_recovery_key_opens_the_state_after_the_key_file_was_removed() {
     let (computer, mut log) = recoverable_state();
@@ -215,6 +216,7 @@ fn the_file_is_durable_before_the_manifest_is_acknowledged() {
     assert!(computer.disk().pending(FILE).is_empty());
 }
 
+// rules: STA-3.16
 #[test]
 fn a_later_manifest_replaces_or_removes_the_recipient_and_other_commits_keep_it() {
     let (computer, mut log) = recoverable_state();
@@ -304,6 +306,7 @@ fn replacing_twice_never_overwrites_what_was_moved_aside_before() {
     assert_eq!(["replaced-1/sealed_key", "replaced-1/sealed_recovery"].map(|name| computer.file(name)), kept);
 }
 
+// rules: STA-2.9, R9
 #[test]
 fn the_file_alone_is_never_a_first_start_and_is_kept() {
     let (computer, _) = recoverable_state();
@@ -413,6 +416,7 @@ fn a_file_that_the_log_does_not_know_is_removed() {
     assert_eq!(computer.disk().names(), ["sealed_data", "sealed_key"]);
 }
 
+// rules: R28, STA-2.10
 #[test]
 fn a_changed_or_cut_file_opens_nothing() {
     let (computer, _) = recoverable_state();
@@ -441,6 +445,7 @@ fn a_wrong_recovery_key_is_refused_and_the_right_one_still_opens() {
     assert_eq!(refusal.recovery.open_with(&recovery_key(1)).unwrap().records.len(), 2);
 }
 
+// rules: STA-3.16
 #[test]
 fn an_older_file_with_its_own_shares_opens_nothing() {
     let (computer, mut log) = recoverable_state();
@@ -456,6 +461,7 @@ fn an_older_file_with_its_own_shares_opens_nothing() {
     assert!(matches!(refused(&disk, 1), SealFault::RecoverySuperseded));
 }
 
+// rules: R2
 #[test]
 fn the_file_of_another_deployment_with_its_own_shares_opens_nothing() {
     let (computer, log) = recoverable_state();

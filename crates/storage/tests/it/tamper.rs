@@ -92,6 +92,7 @@ fn reordered(disk: &Disk, order: &[usize]) -> Disk {
     })
 }
 
+// rules: STA-1.7
 #[test]
 fn an_untouched_state_opens_and_opening_writes_nothing() {
     let computer = Computer::with(state());
@@ -102,6 +103,7 @@ fn an_untouched_state_opens_and_opening_writes_nothing() {
     assert!(computer.lock().operations.is_empty());
 }
 
+// rules: STA-2.10, STA-9.1, R3, R13
 #[test]
 fn every_changed_byte_of_the_records_is_refused_with_its_record_and_offset() {
     let disk = state();
@@ -143,6 +145,7 @@ fn every_changed_byte_before_the_records_is_refused_or_repaired_without_loss() {
     assert_eq!(repaired, 8192);
 }
 
+// rules: STA-2.10, STA-9.1, R13
 #[test]
 fn every_changed_byte_and_truncation_of_the_key_is_refused() {
     let disk = state();
@@ -153,6 +156,7 @@ fn every_changed_byte_and_truncation_of_the_key_is_refused() {
     }
 }
 
+// rules: STA-2.10, STA-9.1, R13
 #[test]
 fn every_truncation_is_refused() {
     let disk = state();
@@ -180,6 +184,7 @@ fn both_copies_of_the_head_damaged_are_refused() {
     assert_refused!(damaged, Fault::HeadDamaged { first: 4096, second: 8192 });
 }
 
+// rules: STA-9.1, R3
 #[test]
 fn dropped_records_are_refused() {
     let disk = state();
@@ -189,6 +194,7 @@ fn dropped_records_are_refused() {
     assert_refused!(reordered(&disk, &[1, 2, 3, 4]), Fault::Truncated { record: 5, head: 5, .. });
 }
 
+// rules: STA-9.1, R3
 #[test]
 fn swapped_and_duplicated_records_are_refused_even_behind_the_head() {
     let disk = state();
@@ -213,6 +219,7 @@ fn fork() -> (Disk, Disk) {
     (go_on(b"one"), go_on(b"two"))
 }
 
+// rules: STA-9.1, R3
 #[test]
 fn a_record_of_a_fork_is_refused() {
     let (one, two) = fork();
@@ -289,6 +296,7 @@ fn garbage_behind_the_head_is_cut_off_and_reported() {
     }
 }
 
+// rules: STA-1.9, STA-9.1, R2
 #[test]
 fn files_of_another_deployment_are_refused() {
     let (one, two) = (state(), state());
@@ -340,6 +348,7 @@ fn another_tee_is_refused() {
     assert!(matches!(recovery.fault(), Fault::WrongKey { policy: SealPolicy::ProductKey }));
 }
 
+// rules: R7
 #[test]
 fn a_key_of_a_weaker_seal_mode_is_refused() {
     let (computer, mut log) = created();
@@ -350,6 +359,7 @@ fn a_key_of_a_weaker_seal_mode_is_refused() {
     assert_refused!(disk, Fault::SealModeDowngrade { log: SealPolicy::UniqueKey, key: SealPolicy::ProductKey });
 }
 
+// rules: STA-2.9, R9
 #[test]
 fn a_missing_file_is_never_a_first_start() {
     let mut disk = state();
@@ -360,6 +370,7 @@ fn a_missing_file_is_never_a_first_start() {
     assert_refused!(disk, Fault::DataMissing);
 }
 
+// rules: STA-1.9
 #[test]
 fn other_formats_and_versions_are_refused_by_name() {
     let disk = state();
@@ -372,6 +383,7 @@ fn other_formats_and_versions_are_refused_by_name() {
     }
 }
 
+// rules: R13
 #[test]
 fn faults_read_well_and_say_what_to_do() {
     let mut disk = state();

@@ -32,6 +32,7 @@ fn functions_of_the_host_are_called_and_their_class_is_kept() {
     check_refused("\n{{ double 1 }}", "not-text", "line 2, column 4: double: expected text");
 }
 
+// rules: ACT-6.1
 #[test]
 fn maps_print_sorted_and_structures_do_not_print() {
     check("{{ .Map }}", "map[size:7 text:secret words:[a b]]");
