@@ -116,6 +116,46 @@ pub enum CheckError {
 }
 
 impl CheckError {
+    /// What in the manifest it is about.
+    pub fn place(&self) -> Place {
+        let config = |member| Place::top().member("Config").member(member);
+        match self {
+            Self::NoPackages => Place::top().member("Packages"),
+            Self::NoMarbles => Place::top().member("Marbles"),
+            Self::TooFewUpdateUsers { .. } => config("UpdateThreshold"),
+            Self::UnknownSealMode { .. } => config("SealMode"),
+            Self::RecoveryThresholdTooHigh { .. } | Self::RecoveryThresholdOne => config("RecoveryThreshold"),
+            Self::UnknownPackage { place, .. }
+            | Self::UniqueIdWithOther { place, .. }
+            | Self::IdentityMissing { place }
+            | Self::UnknownTag { place, .. }
+            | Self::TlsMemberMissing { place }
+            | Self::UnknownTlsSecret { place, .. }
+            | Self::CertWithClientAuth { place }
+            | Self::NoClientAuthWithoutCert { place }
+            | Self::UserWithoutCertificate { place }
+            | Self::UnknownRole { place, .. }
+            | Self::SameCertificate { place, .. }
+            | Self::UnknownResource { place, .. }
+            | Self::UnknownAction { place, .. }
+            | Self::WriteOfGeneratedSecret { place, .. }
+            | Self::ReadOfUniqueSecret { place, .. }
+            | Self::ResourceNamesOfManifestRole { place, .. }
+            | Self::UnknownResourceType { place, .. }
+            | Self::UnknownSecretType { place, .. }
+            | Self::NotAfterWithValidFor { place }
+            | Self::UnknownFeature { place, .. }
+            | Self::AzureHsmUnavailable { place }
+            | Self::SecretSize { place, .. }
+            | Self::PlainNotUserDefined { place }
+            | Self::Template { place, .. }
+            | Self::MarbleTypeExtension { place }
+            | Self::RecoveryKey { place, .. }
+            | Self::UserCertificate { place, .. }
+            | Self::NulInVariable { place } => place.clone(),
+        }
+    }
+
     /// What the author of the manifest can do; the message stands without it.
     pub fn hint(&self) -> Option<String> {
         let fixed = match self {

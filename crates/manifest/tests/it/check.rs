@@ -65,7 +65,9 @@ pub(crate) fn with(pointer: &str, value: Value) -> Manifest {
 
 fn refusal(pointer: &str, value: Value) -> CheckError {
     let manifest = with(pointer, value);
-    manifest.check(AzureHsm::Unavailable).expect_err(pointer)
+    let error = manifest.check(AzureHsm::Unavailable).expect_err(pointer);
+    assert!(error.to_string().starts_with(&format!("{}: ", error.place())), "{error}");
+    error
 }
 
 /// The whole chain and the hint, as a printer shows them.
