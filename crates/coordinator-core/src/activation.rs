@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use marblerun_pki::{CertificateRequest, IssueError, KeyError, KeyPair, RequestError, profile};
+use marblerun_secret::SecretBytes;
 use thiserror::Error;
 
 use crate::deployment::{Deployment, PreparedMarble, Secrets};
@@ -117,8 +118,8 @@ impl Candidate {
             key.public_key_der(),
             now.unix(),
         )?;
-        let context = MarbleContext { uuid, binding_name: &marble.binding_name, root_secret: &identity.root_secret };
-        let values = |secrets: &Secrets, used: &UsedSecrets| {
+        let values = |secrets: &Secrets, used: &UsedSecrets, root_secret: &SecretBytes| {
+            let context = MarbleContext { uuid, binding_name: &marble.binding_name, root_secret };
             let used = secrets.iter().filter(|(name, _)| used.contains(name));
             used.map(|(name, stored)| {
                 Ok((name.clone(), generate::marble_value(name, stored, context, &issuer, now.unix())?))
@@ -132,8 +133,12 @@ impl Candidate {
             certificate: &certificate,
             private_key: &key.to_pkcs8()?,
             public_key: key.public_key_der(),
-            secrets: &values(&self.deployment.secrets, marble.parameters.used_secrets())?,
-            previous_secrets: &values(&self.deployment.previous_secrets, marble.parameters.used_previous_secrets())?,
+            secrets: &values(&self.deployment.secrets, marble.parameters.used_secrets(), &identity.root_secret)?,
+            previous_secrets: &values(
+                &self.deployment.previous_secrets,
+                marble.parameters.used_previous_secrets(),
+                &identity.previous_root_secret,
+            )?,
         };
         Ok(Prepared { uuid, parameters: marble.parameters.render(&data)? })
     }

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::ledger::Refusal;
 use crate::parameters::{CompileError, CompiledParameters, MAX_MARBLE_NODES};
-use crate::record::ManifestSet;
+use crate::record::{ManifestSet, ManifestUpdated, PreviousValue, UpdatedSecret};
 use crate::secret::Secret;
 use crate::user_secrets;
 use crate::users::{UserError, Users};
@@ -37,10 +37,12 @@ pub struct Deployment {
     pub secrets: Secrets,
     /// The secrets before the last change of the manifest.
     pub previous_secrets: Arc<Secrets>,
-    /// What is prepared for each Marble type, with the counters. Shared by all deployments of the same manifest.
+    /// What is prepared for each Marble type, with the counters. Shared by all deployments between two updates.
     pub marbles: Arc<BTreeMap<String, PreparedMarble>>,
     /// Who may do what.
     pub users: Arc<Users>,
+    /// Security versions that package updates set since the manifest; they stand in place of the manifest's.
+    security_versions: BTreeMap<String, u64>,
     /// What `secrets` take in a record.
     stored_secret_bytes: usize,
 }
@@ -55,11 +57,12 @@ pub struct PreparedMarble {
     /// Activations allowed in all; 0: any number.
     pub max_activations: u64,
     /// Activations counted so far, only if there is a limit. Rises when a count is decided, durable after the flush.
-    pub activations: AtomicU64,
+    /// One for all deployments in which there is the type.
+    pub activations: Arc<AtomicU64>,
     /// What enters the derivation of symmetric keys: the Marble type, or nothing.
     pub binding_name: String,
     /// Files, environment and arguments, with templates compiled.
-    pub parameters: CompiledParameters,
+    pub parameters: Arc<CompiledParameters>,
 }
 
 /// Why a manifest makes no deployment.
@@ -98,6 +101,12 @@ pub enum DeploymentError {
     /// A user's certificate cannot be read.
     #[error(transparent)]
     User(#[from] UserError),
+    /// An update keeps a value that is not there.
+    #[error("Secrets.{name}: expected a value to keep, got none")]
+    Secret {
+        /// The secret.
+        name: String,
+    },
 }
 
 impl Deployment {
@@ -107,21 +116,90 @@ impl Deployment {
     ///
     /// If this version cannot decode or compile the manifest.
     pub fn new(set: ManifestSet) -> Result<Self, DeploymentError> {
-        let manifest = Manifest::decode(&set.raw)?;
-        let marbles = Arc::new(prepare_marbles(&manifest)?);
-        let users = Arc::new(Users::new(&manifest)?);
         let secrets: Secrets = set.secrets.into_iter().map(|(name, secret)| (name, Arc::new(secret))).collect();
+        let previous_secrets = Arc::new(secrets.clone());
+        Self::with_manifest(set.raw, set.signature, secrets, previous_secrets)
+    }
+
+    /// The deployment that an update makes of this one.
+    ///
+    /// # Errors
+    ///
+    /// If this version cannot decode or compile the manifest, or the record keeps a secret that is not there.
+    pub(crate) fn updated(&self, update: ManifestUpdated) -> Result<Self, DeploymentError> {
+        let (mut secrets, mut previous_secrets) = (Secrets::new(), Secrets::new());
+        for UpdatedSecret { name, value, previous } in update.secrets {
+            let missing = || DeploymentError::Secret { name: name.clone() };
+            let old = self.secrets.get(&name);
+            let current = value.or_else(|| old.cloned()).ok_or_else(missing)?;
+            let previous = match previous {
+                PreviousValue::Kept => self.previous_secrets.get(&name).cloned().ok_or_else(missing)?,
+                PreviousValue::OldCurrent => old.cloned().ok_or_else(missing)?,
+                PreviousValue::New => Arc::clone(&current),
+            };
+            previous_secrets.insert(name.clone(), previous);
+            secrets.insert(name, current);
+        }
+        Self::with_manifest(update.raw, update.signature, secrets, Arc::new(previous_secrets))
+    }
+
+    fn with_manifest(
+        raw: Vec<u8>,
+        manifest_signature: Vec<u8>,
+        secrets: Secrets,
+        previous_secrets: Arc<Secrets>,
+    ) -> Result<Self, DeploymentError> {
+        let manifest = Manifest::decode(&raw)?;
+        if let Some(name) = manifest.secrets.keys().find(|name| !secrets.contains_key(*name)) {
+            return Err(DeploymentError::Secret { name: name.clone() });
+        }
         Ok(Self {
-            fingerprint: marblerun_manifest::fingerprint(&set.raw),
+            marbles: Arc::new(prepare_marbles(&manifest)?),
+            users: Arc::new(Users::new(&manifest)?),
+            fingerprint: marblerun_manifest::fingerprint(&raw),
             manifest: Arc::new(manifest),
-            raw_manifest: Arc::new(set.raw),
-            manifest_signature: set.signature,
-            previous_secrets: Arc::new(secrets.clone()),
+            raw_manifest: Arc::new(raw),
+            manifest_signature,
+            previous_secrets,
+            security_versions: BTreeMap::new(),
             stored_secret_bytes: user_secrets::stored_bytes(&secrets),
             secrets,
-            marbles,
-            users,
         })
+    }
+
+    /// The same deployment with activations counted where they were counted before.
+    pub(crate) fn counting_in(mut self, counts: &ActivationCounts) -> Self {
+        let counting = |(marble_type, marble): (&String, &PreparedMarble)| {
+            let activations = counts.0.get(marble_type).unwrap_or(&marble.activations);
+            (marble_type.clone(), PreparedMarble { activations: Arc::clone(activations), ..marble.share() })
+        };
+        self.marbles = Arc::new(self.marbles.iter().map(counting).collect());
+        self
+    }
+
+    /// The same deployment with other security versions of packages and other values of secrets that it has.
+    pub(crate) fn with_packages(
+        &self,
+        versions: impl IntoIterator<Item = (String, u64)>,
+        new: impl IntoIterator<Item = (String, Arc<Secret>)>,
+    ) -> Self {
+        let mut deployment = self.with_secrets(new);
+        deployment.security_versions.extend(versions);
+        let raised = |(marble_type, marble): (&String, &PreparedMarble)| {
+            let mut marble = marble.share();
+            if let Some(version) = deployment.security_versions.get(&marble.package_name) {
+                marble.package.security_version = Some(*version);
+            }
+            (marble_type.clone(), marble)
+        };
+        deployment.marbles = Arc::new(self.marbles.iter().map(raised).collect());
+        deployment
+    }
+
+    /// The security version in force of a package, if it has one; `None` if there is no such package.
+    pub fn security_version(&self, package: &str) -> Option<Option<u64>> {
+        let of_manifest = self.manifest.packages.get(package)?.security_version;
+        Some(self.security_versions.get(package).copied().or(of_manifest))
     }
 
     /// The same deployment with other values of secrets that it has; everything else is shared.
@@ -138,12 +216,18 @@ impl Deployment {
             secrets,
             marbles: Arc::clone(&self.marbles),
             users: Arc::clone(&self.users),
+            security_versions: self.security_versions.clone(),
         }
     }
 
-    /// True if `other` has the same manifest, set by the same record: it differs at most in the values of secrets.
-    pub fn has_manifest_of(&self, other: &Self) -> bool {
+    /// True if no update lies between `other` and this deployment: they differ at most in what users uploaded.
+    pub fn is_generation_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.marbles, &other.marbles)
+    }
+
+    /// True if `other` has the same manifest, set by the same record. Package updates may lie between the two.
+    pub fn has_manifest_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.manifest, &other.manifest)
     }
 
     /// What the names, values and certificates of all secrets take in a record, in bytes.
@@ -184,9 +268,9 @@ fn prepare_marble(manifest: &Manifest, marble_type: &str, marble: &Marble) -> Re
         package: attested_package(package),
         package_name: marble.package.clone(),
         max_activations: marble.max_activations,
-        activations: AtomicU64::new(0),
+        activations: Arc::default(),
         binding_name: if marble.disable_secret_binding { String::new() } else { marble_type.to_owned() },
-        parameters,
+        parameters: Arc::new(parameters),
     })
 }
 
@@ -203,7 +287,34 @@ fn attested_package(package: &marblerun_manifest::Package) -> Package {
     }
 }
 
+/// How often each Marble type was activated, as far as it was counted. Outlives manifests: neither an update nor
+/// leaving a type out and bringing it back gives new activations.
+#[derive(Debug, Default)]
+pub(crate) struct ActivationCounts(BTreeMap<String, Arc<AtomicU64>>);
+
+impl ActivationCounts {
+    /// Remembers the counters of `deployment`, and of former types those that counted something.
+    pub(crate) fn adopt(&mut self, deployment: &Deployment) {
+        self.0.retain(|_, count| count.load(Ordering::Acquire) > 0);
+        for (marble_type, marble) in deployment.marbles.iter() {
+            self.0.insert(marble_type.clone(), Arc::clone(&marble.activations));
+        }
+    }
+}
+
 impl PreparedMarble {
+    /// Another one with the same counter and templates.
+    fn share(&self) -> Self {
+        Self {
+            package: self.package.clone(),
+            package_name: self.package_name.clone(),
+            max_activations: self.max_activations,
+            activations: Arc::clone(&self.activations),
+            binding_name: self.binding_name.clone(),
+            parameters: Arc::clone(&self.parameters),
+        }
+    }
+
     /// Whether another activation is allowed.
     ///
     /// # Errors

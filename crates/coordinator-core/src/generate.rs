@@ -118,7 +118,8 @@ pub fn first_values(
         .collect()
 }
 
-fn first_value(
+/// The first value of one secret; see [`first_values`].
+pub(crate) fn first_value(
     name: &str,
     definition: &SecretDefinition,
     context: MarbleContext<'_>,
@@ -158,6 +159,27 @@ fn first_value(
     }
 }
 
+/// What placeholders of Marbles' own secrets are made from: they belong to no instance. `None` without random numbers.
+pub(crate) fn placeholder_context(root_secret: &SecretBytes) -> Option<MarbleContext<'_>> {
+    let mut random = [0; 16];
+    SystemRandom::new().fill(&mut random).ok()?;
+    Some(MarbleContext { uuid: MarbleUuid::from_random_bytes(random), binding_name: "", root_secret })
+}
+
+/// A generated certificate secret with a new key and certificate, made after the stored certificate: it ends with it.
+///
+/// # Errors
+///
+/// If the value cannot be made; the stored one was made by this Coordinator.
+pub(crate) fn reissued(stored: &Secret, issuer: &Issuer<'_>, now: UnixTime) -> Result<Secret, GenerateReason> {
+    let kind = key_kind(stored.secret_type, stored.size)?;
+    let template = match &stored.certificate {
+        Some(certificate) => CertificateTemplate::from_certificate(certificate)?,
+        None => CertificateTemplate::default(),
+    };
+    certificate(stored.without_value(), kind, &template, issuer, now)
+}
+
 /// A Marble's own value of a secret whose stored value is a placeholder.
 ///
 /// # Errors
@@ -192,14 +214,7 @@ fn own_value(
             let key = derived(name, key_length(placeholder.size)?, context)?;
             Ok(symmetric(empty, &key))
         }
-        SecretType::CertRsa | SecretType::CertEcdsa | SecretType::CertEd25519 => {
-            let kind = key_kind(placeholder.secret_type, placeholder.size)?;
-            let template = match &placeholder.certificate {
-                Some(certificate) => CertificateTemplate::from_certificate(certificate)?,
-                None => CertificateTemplate::default(),
-            };
-            certificate(empty, kind, &template, issuer, now)
-        }
+        SecretType::CertRsa | SecretType::CertEcdsa | SecretType::CertEd25519 => reissued(placeholder, issuer, now),
     }
 }
 

@@ -10,11 +10,15 @@ use marblerun_attestation::{CollateralFloor, FloorEntry};
 use thiserror::Error;
 
 use crate::counter::{CounterError, Counters, RaiseCounter};
-use crate::deployment::{Deployment, DeploymentError};
+use crate::deployment::{ActivationCounts, Deployment, DeploymentError};
 use crate::identity::{Identity, IdentityError};
-use crate::record::{CollateralAccepted, Genesis, ManifestSet, Record, SecretsSet};
+use crate::record::{
+    CollateralAccepted, Genesis, ManifestSet, ManifestUpdated, PackagesUpdated, Record, SecretsSet, UpdateAcknowledged,
+    UpdateCancelled, UpdateInitiated,
+};
 use crate::secret::Secret;
 use crate::snapshot::{Phase, Snapshot};
+use crate::update::{PendingUpdate, PreparedStep};
 use crate::user_secrets::{self, PreparedUpload, UserSecretsError};
 
 /// A wish to change the state, prepared outside of every lock and checked again against the newest state.
@@ -31,6 +35,8 @@ pub enum Command {
     },
     /// Set the values of user-defined secrets.
     SetSecrets(PreparedUpload),
+    /// Take a step of an update: raise security versions, begin, acknowledge, cancel, or replace the manifest.
+    Update(Box<PreparedStep>),
     /// Raise a Marble's counter.
     RaiseCounter(RaiseCounter),
     /// Remember collateral that is newer than all before it.
@@ -56,6 +62,9 @@ pub enum Refusal {
     /// The manifest changed while the command was prepared.
     #[error("the manifest changed meanwhile")]
     DeploymentChanged,
+    /// Another step of an update was taken while this one was prepared.
+    #[error("an update was begun, acknowledged, cancelled or applied meanwhile: try again")]
+    UpdateChanged,
     /// Secrets that were uploaded meanwhile do not go together with these.
     #[error("the upload does not fit what was uploaded meanwhile")]
     Secrets(#[source] Box<UserSecretsError>),
@@ -87,6 +96,7 @@ pub enum ReplayError {
 pub struct Ledger {
     snapshot: Arc<Snapshot>,
     counters: Counters,
+    activations: ActivationCounts,
 }
 
 impl Ledger {
@@ -100,10 +110,12 @@ impl Ledger {
         let snapshot = Snapshot {
             identity,
             phase: Phase::AcceptingManifest,
+            pending_update: None,
             floor: CollateralFloor::default(),
             update_log: Arc::default(),
         };
-        Ok(Self { snapshot: Arc::new(snapshot), counters: Counters::default() })
+        let (counters, activations) = Default::default();
+        Ok(Self { snapshot: Arc::new(snapshot), counters, activations })
     }
 
     /// The state that `records` make, in their order.
@@ -138,7 +150,7 @@ impl Ledger {
                 Phase::AcceptingMarbles(_) => Err(Refusal::ManifestAlreadySet),
             },
             Command::CountActivation { marble_type, deployment } => {
-                let current = self.snapshot.deployment().filter(|current| current.has_manifest_of(&deployment));
+                let current = self.snapshot.deployment().filter(|current| current.is_generation_of(&deployment));
                 let current = current.ok_or(Refusal::DeploymentChanged)?;
                 let marble = current.marbles.get(&marble_type).ok_or(Refusal::DeploymentChanged)?;
                 marble.check_budget(&marble_type)?;
@@ -153,6 +165,7 @@ impl Ledger {
                 }
                 Ok(Some(Record::SecretsSet(record)))
             }
+            Command::Update(step) => step.decide(&self.snapshot).map(Some).ok_or(Refusal::UpdateChanged),
             Command::RaiseCounter(wish) => Ok(self.counters.decide(wish)?.map(Record::CounterRaised)),
             Command::AcceptCollateral(accepted) => {
                 let news = raised(&self.snapshot.floor, &accepted) != self.snapshot.floor;
@@ -184,6 +197,11 @@ impl Ledger {
                 self.snapshot = Arc::new(Snapshot { floor, ..Snapshot::clone(&self.snapshot) });
                 Ok(())
             }
+            Record::PackagesUpdated(update) => self.update_packages(update),
+            Record::UpdateInitiated(update) => self.initiate_update(update),
+            Record::UpdateAcknowledged(update) => self.acknowledge_update(update),
+            Record::UpdateCancelled(update) => self.cancel_update(update),
+            Record::ManifestUpdated(update) => self.update_manifest(update),
         }
     }
 
@@ -193,6 +211,7 @@ impl Ledger {
         }
         let line: Arc<str> = set.log_line.as_str().into();
         let deployment = Deployment::new(set).map_err(Box::new)?;
+        self.activations.adopt(&deployment);
         self.snapshot = Arc::new(Snapshot {
             phase: Phase::AcceptingMarbles(Arc::new(deployment)),
             // The log starts with the manifest.
@@ -203,7 +222,7 @@ impl Ledger {
     }
 
     fn set_secrets(&mut self, set: SecretsSet) -> Result<(), ReplayError> {
-        let deployment = self.snapshot.deployment().ok_or(ReplayError::OutOfPlace("secrets without a manifest"))?;
+        let deployment = self.deployment()?;
         let fits = |(name, new): &(String, Arc<Secret>)| {
             let old = deployment.secrets.get(name);
             old.is_some_and(|old| old.user_defined && new.user_defined && old.secret_type == new.secret_type)
@@ -212,13 +231,100 @@ impl Ledger {
             return Err(ReplayError::OutOfPlace("a value for a secret that is not user-defined"));
         }
         let deployment = deployment.with_secrets(set.secrets);
-        let lines = set.log_lines.iter().map(|line| Arc::from(line.as_str()));
         self.snapshot = Arc::new(Snapshot {
             phase: Phase::AcceptingMarbles(Arc::new(deployment)),
-            update_log: Arc::new(self.snapshot.update_log.iter().cloned().chain(lines).collect()),
+            update_log: self.log_with(&set.log_lines),
             ..Snapshot::clone(&self.snapshot)
         });
         Ok(())
+    }
+
+    fn update_packages(&mut self, update: PackagesUpdated) -> Result<(), ReplayError> {
+        let deployment = self.deployment()?;
+        if self.snapshot.pending_update.is_some() {
+            return Err(ReplayError::OutOfPlace("a package update while another update is pending"));
+        }
+        let rises =
+            |(name, new): &(String, u64)| deployment.security_version(name).is_some_and(|old| old <= Some(*new));
+        if !update.versions.iter().all(rises) {
+            return Err(ReplayError::OutOfPlace("a security version that falls, or of no package"));
+        }
+        if !update.secrets.iter().all(|(name, _)| deployment.secrets.get(name).is_some_and(|old| old.is_reissued())) {
+            return Err(ReplayError::OutOfPlace("a new certificate for a secret that has none of all Marbles"));
+        }
+        let identity = self.snapshot.identity.updated(&update.authority, None)?;
+        let deployment = deployment.with_packages(update.versions, update.secrets);
+        self.snapshot = Arc::new(Snapshot {
+            identity: Arc::new(identity),
+            phase: Phase::AcceptingMarbles(Arc::new(deployment)),
+            update_log: self.log_with(&update.log_lines),
+            ..Snapshot::clone(&self.snapshot)
+        });
+        Ok(())
+    }
+
+    fn initiate_update(&mut self, update: UpdateInitiated) -> Result<(), ReplayError> {
+        let UpdateInitiated { raw, user, log_line } = update;
+        if self.snapshot.pending_update.is_some() {
+            return Err(ReplayError::OutOfPlace("a second pending update"));
+        }
+        let pending = PendingUpdate::new(self.deployment()?, raw, &user);
+        let pending = pending.ok_or(ReplayError::OutOfPlace("an update of a user who may not update"))?;
+        self.set_pending(Some(pending), &[log_line]);
+        Ok(())
+    }
+
+    fn acknowledge_update(&mut self, update: UpdateAcknowledged) -> Result<(), ReplayError> {
+        let pending =
+            self.snapshot.pending_update.as_ref().ok_or(ReplayError::OutOfPlace("an acknowledgement of nothing"))?;
+        let pending = pending.acknowledged_by(&update.user);
+        let pending = pending.ok_or(ReplayError::OutOfPlace("an acknowledgement of a user who is not asked"))?;
+        self.set_pending(Some(pending), &[update.log_line]);
+        Ok(())
+    }
+
+    fn cancel_update(&mut self, update: UpdateCancelled) -> Result<(), ReplayError> {
+        if self.snapshot.pending_update.is_none() {
+            return Err(ReplayError::OutOfPlace("the end of an update that is not pending"));
+        }
+        self.set_pending(None, &update.log_lines);
+        Ok(())
+    }
+
+    fn update_manifest(&mut self, update: ManifestUpdated) -> Result<(), ReplayError> {
+        let deployment = self.deployment()?;
+        if self.snapshot.pending_update.as_ref().is_some_and(|pending| **pending.raw() != update.raw) {
+            return Err(ReplayError::OutOfPlace("another manifest than the pending one"));
+        }
+        let identity = self.snapshot.identity.updated(&update.authority, update.root_secret.as_ref())?;
+        let update_log = self.log_with(&update.log_lines);
+        let deployment = deployment.updated(update).map_err(Box::new)?.counting_in(&self.activations);
+        self.activations.adopt(&deployment);
+        self.snapshot = Arc::new(Snapshot {
+            identity: Arc::new(identity),
+            phase: Phase::AcceptingMarbles(Arc::new(deployment)),
+            pending_update: None,
+            update_log,
+            ..Snapshot::clone(&self.snapshot)
+        });
+        Ok(())
+    }
+
+    fn set_pending(&mut self, pending: Option<PendingUpdate>, log_lines: &[String]) {
+        self.snapshot = Arc::new(Snapshot {
+            pending_update: pending.map(Arc::new),
+            update_log: self.log_with(log_lines),
+            ..Snapshot::clone(&self.snapshot)
+        });
+    }
+
+    fn deployment(&self) -> Result<&Arc<Deployment>, ReplayError> {
+        self.snapshot.deployment().ok_or(ReplayError::OutOfPlace("a change of a manifest that is not set"))
+    }
+
+    fn log_with(&self, lines: &[String]) -> Arc<Vec<Arc<str>>> {
+        let lines = lines.iter().map(|line| Arc::from(line.as_str()));
+        Arc::new(self.snapshot.update_log.iter().cloned().chain(lines).collect())
     }
 }
 

@@ -4,7 +4,7 @@
 //! and talks to clients.
 //!
 //! - [`record`]: what the log remembers; [`ledger`]: how records change the state; [`snapshot`]: what readers see.
-//! - [`set_manifest`]: from an uploaded manifest to a record. [`activation`]: from admitted evidence to parameters.
+//! - [`set_manifest`]: from an uploaded manifest to a record. [`update`]: from the next one. [`activation`]: from admitted evidence to parameters.
 //! - [`users`]: who may do what. [`user_secrets`]: secrets that users read and upload.
 //! - [`counter`]: monotonic counters of Marbles.
 //! - [`parameters`]: what a Marble receives. [`statement`]: what the Coordinator's quote speaks for.
@@ -24,6 +24,7 @@ pub mod set_manifest;
 pub mod snapshot;
 pub mod statement;
 pub mod time;
+pub mod update;
 pub mod update_log;
 pub mod user_secrets;
 pub mod users;

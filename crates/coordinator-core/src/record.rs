@@ -4,6 +4,8 @@
 //! reused, fields are only added; a record of a kind that this version does not know is refused with its number.
 //! Encrypting, chaining and flushing records is not done here.
 
+mod update;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,14 @@ use zeroize::Zeroize;
 
 use crate::counter::{CounterRaised, MarbleName};
 use crate::secret::Secret;
+
+pub use self::update::{
+    Authority, ManifestUpdated, PackagesUpdated, PreviousValue, UpdateAcknowledged, UpdateCancelled, UpdateInitiated,
+    UpdatedSecret,
+};
+use self::update::{
+    ManifestUpdatedWire, PackagesUpdatedWire, UpdateAcknowledgedWire, UpdateCancelledWire, UpdateInitiatedWire,
+};
 
 /// One change of the state.
 #[derive(Debug)]
@@ -38,6 +48,16 @@ pub enum Record {
     SecretsSet(SecretsSet),
     /// A Marble raised one of its counters.
     CounterRaised(CounterRaised),
+    /// Security versions of packages were set.
+    PackagesUpdated(PackagesUpdated),
+    /// A full update waits for acknowledgements.
+    UpdateInitiated(UpdateInitiated),
+    /// A user agreed to the pending update, or repeated that.
+    UpdateAcknowledged(UpdateAcknowledged),
+    /// The pending update ended without taking effect.
+    UpdateCancelled(UpdateCancelled),
+    /// Another manifest took the place of the one before.
+    ManifestUpdated(ManifestUpdated),
 }
 
 /// The keys and certificates that a deployment is known by.
@@ -114,6 +134,9 @@ pub enum RecordError {
     /// Well-formed, but without a kind that this version knows.
     #[error("record is of a kind that this version does not know; a newer version wrote it")]
     UnknownKind,
+    /// A secret's previous value becomes something that this version does not know.
+    #[error("record says of a previous value what this version does not know: {0}")]
+    UnknownPreviousValue(u32),
     /// A secret of a type that this version does not know.
     #[error("record holds a secret of unknown type {0:?}")]
     UnknownSecretType(String),
@@ -156,13 +179,15 @@ impl Record {
                 name: raised.name,
                 value: raised.value,
             })),
-            Kind::SecretsSet(set) => {
-                let shared = |wire| secret_from_wire(wire).map(|(name, secret)| (name, Arc::new(secret)));
-                Ok(Self::SecretsSet(SecretsSet {
-                    secrets: set.secrets.into_iter().map(shared).collect::<Result<_, _>>()?,
-                    log_lines: set.log_lines,
-                }))
-            }
+            Kind::SecretsSet(set) => Ok(Self::SecretsSet(SecretsSet {
+                secrets: set.secrets.into_iter().map(shared_from_wire).collect::<Result<_, _>>()?,
+                log_lines: set.log_lines,
+            })),
+            Kind::PackagesUpdated(update) => update.try_into().map(Self::PackagesUpdated),
+            Kind::UpdateInitiated(update) => Ok(Self::UpdateInitiated(update.into())),
+            Kind::UpdateAcknowledged(update) => Ok(Self::UpdateAcknowledged(update.into())),
+            Kind::UpdateCancelled(update) => Ok(Self::UpdateCancelled(update.into())),
+            Kind::ManifestUpdated(update) => update.try_into().map(Self::ManifestUpdated),
         }
     }
 
@@ -202,6 +227,11 @@ impl Record {
                 secrets: set.secrets.iter().map(|(name, secret)| secret_to_wire(name, secret)).collect(),
                 log_lines: set.log_lines.clone(),
             }),
+            Self::PackagesUpdated(update) => Kind::PackagesUpdated(update.into()),
+            Self::UpdateInitiated(update) => Kind::UpdateInitiated(update.into()),
+            Self::UpdateAcknowledged(update) => Kind::UpdateAcknowledged(update.into()),
+            Self::UpdateCancelled(update) => Kind::UpdateCancelled(update.into()),
+            Self::ManifestUpdated(update) => Kind::ManifestUpdated(update.into()),
         }
     }
 }
@@ -253,6 +283,10 @@ fn secret_to_wire(name: &str, secret: &Secret) -> SecretWire {
     }
 }
 
+fn shared_from_wire(wire: SecretWire) -> Result<(String, Arc<Secret>), RecordError> {
+    secret_from_wire(wire).map(|(name, secret)| (name, Arc::new(secret)))
+}
+
 fn secret_from_wire(mut wire: SecretWire) -> Result<(String, Secret), RecordError> {
     let Some(secret_type) = SecretType::from_word(&wire.secret_type) else {
         return Err(RecordError::UnknownSecretType(wire.secret_type.clone()));
@@ -273,7 +307,7 @@ fn secret_from_wire(mut wire: SecretWire) -> Result<(String, Secret), RecordErro
 #[derive(Clone, PartialEq, Message)]
 #[prost(skip_debug)]
 struct RecordWire {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     kind: Option<Kind>,
 }
 
@@ -292,6 +326,16 @@ enum Kind {
     SecretsSet(SecretsSetWire),
     #[prost(message, tag = "6")]
     CounterRaised(CounterRaisedWire),
+    #[prost(message, tag = "7")]
+    PackagesUpdated(PackagesUpdatedWire),
+    #[prost(message, tag = "8")]
+    UpdateInitiated(UpdateInitiatedWire),
+    #[prost(message, tag = "9")]
+    UpdateAcknowledged(UpdateAcknowledgedWire),
+    #[prost(message, tag = "10")]
+    UpdateCancelled(UpdateCancelledWire),
+    #[prost(message, tag = "11")]
+    ManifestUpdated(ManifestUpdatedWire),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -413,6 +457,7 @@ macro_rules! silent_debug {
         }
     )*};
 }
+use silent_debug;
 silent_debug!(RecordWire, Kind, GenesisWire, ManifestSetWire, SecretsSetWire, SecretWire);
 
 #[cfg(test)]
@@ -464,8 +509,8 @@ mod tests {
 
     #[test]
     fn a_record_of_a_later_version_is_refused_as_such() {
-        // Field 9, length-delimited and empty: a kind that does not exist yet.
-        assert_eq!(Record::decode(&[0x4a, 0x00]).unwrap_err(), RecordError::UnknownKind);
+        // Field 99, length-delimited and empty: a kind that does not exist yet.
+        assert_eq!(Record::decode(&[0x9a, 0x06, 0x00]).unwrap_err(), RecordError::UnknownKind);
     }
 
     #[test]

@@ -41,6 +41,12 @@ impl Secret {
         }
     }
 
+    /// True if a package update makes a new key and certificate: it has one that is generated and the same for all
+    /// Marbles.
+    pub(crate) fn is_reissued(&self) -> bool {
+        self.shared && !self.user_defined && self.secret_type.is_certificate()
+    }
+
     /// True if no value was generated, given in the manifest or uploaded.
     pub(crate) fn is_unset(&self) -> bool {
         self.certificate.is_none() && self.private.is_none() && self.public.is_none()

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use marblerun_manifest::{AzureHsm, CheckError, DecodeError, Manifest, PemError, SealMode, Warning, recovery_key};
 use marblerun_pki::{IssueError, KeyError};
 use thiserror::Error;
 
 use crate::deployment::{DeploymentError, prepare_marbles};
-use crate::generate::{self, GenerateError, MarbleContext};
+use crate::generate::{self, GenerateError};
 use crate::identity::Identity;
 use crate::parameters::{DryRunError, dry_run};
 use crate::record::ManifestSet;
@@ -16,7 +15,6 @@ use crate::recovery::{self, RecoveryError, RecoverySecrets};
 use crate::secret::Secret;
 use crate::time::Timestamp;
 use crate::update_log;
-use crate::uuid::MarbleUuid;
 
 /// A manifest that passed every check, with all that is to be stored.
 #[derive(Debug)]
@@ -119,15 +117,12 @@ fn first_secrets(
     identity: &Identity,
     now: Timestamp,
 ) -> Result<Vec<(String, Secret)>, SetManifestError> {
-    let mut random = [0; 16];
-    SystemRandom::new().fill(&mut random).map_err(|_| SetManifestError::Random)?;
-    // Placeholders of Marbles' own secrets belong to no instance.
-    let uuid = MarbleUuid::from_random_bytes(random);
-    let context = MarbleContext { uuid, binding_name: "", root_secret: &identity.root_secret };
+    let context = generate::placeholder_context(&identity.root_secret).ok_or(SetManifestError::Random)?;
     Ok(generate::first_values(manifest, context, &identity.marble_issuer()?, now.unix())?)
 }
 
-fn recovery_keys(manifest: &Manifest) -> Result<BTreeMap<String, Vec<u8>>, SetManifestError> {
+/// The recovery keys of `manifest`, decoded, by party.
+pub(crate) fn recovery_keys(manifest: &Manifest) -> Result<BTreeMap<String, Vec<u8>>, SetManifestError> {
     manifest
         .recovery_keys
         .iter()

@@ -6,6 +6,7 @@ use marblerun_attestation::CollateralFloor;
 
 use crate::deployment::Deployment;
 use crate::identity::Identity;
+use crate::update::PendingUpdate;
 
 /// The state at one moment.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub struct Snapshot {
     pub identity: Arc<Identity>,
     /// What the Coordinator does now.
     pub phase: Phase,
+    /// The full update that waits for acknowledgements.
+    pub pending_update: Option<Arc<PendingUpdate>>,
     /// The least collateral that is accepted.
     pub floor: CollateralFloor,
     /// Lines of the update log, oldest first.

@@ -151,4 +151,9 @@ impl Users {
     pub fn authenticate(&self, leaf: &[u8]) -> Option<&Arc<User>> {
         self.0.get(leaf)
     }
+
+    /// The names of the users who have `permission` at all, sorted.
+    pub fn with_permission(&self, permission: Permission) -> BTreeSet<&str> {
+        self.0.values().filter(|user| user.check(permission, []).is_ok()).map(|user| user.name()).collect()
+    }
 }
