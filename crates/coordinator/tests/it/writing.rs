@@ -1,11 +1,14 @@
 //! The one owner of writing, on a store that fails when the test says so.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use marblerun_attestation::{EvaluationNumbers, Fmspc, Tee};
+use marblerun_coordinator::listener::Limits;
+use marblerun_coordinator::metrics::MetricsListener;
 use marblerun_coordinator::tls::Listeners;
 use marblerun_coordinator::view::SharedView;
 use marblerun_coordinator::writer::{self, Backing, WriteError, WriterHandle};
@@ -25,6 +28,9 @@ use marblerun_storage::{
     CommitOptions, DirectoryStore, Existing, OpenError, Opened, RecordStore, Settled, StoreError, Stored, open,
 };
 use rustls::pki_types::UnixTime;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::running::MANIFEST;
 
@@ -363,4 +369,42 @@ async fn long_records_that_wait_together_are_all_stored() {
     assert_eq!((last.len(), last.expose()[0]), (LENGTH, b'a' + NUMBER));
     drop(world);
     assert!(stored(&World::open(directory.path())).expose() == last.expose());
+}
+
+// rules: STA-1.8, STA-6.6
+#[tokio::test]
+async fn reading_and_scraping_do_not_wait_for_a_write_that_hangs() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path());
+    world.set_manifest().await.unwrap();
+    let before = world.sequence();
+    world.mode.store(HOLD, Ordering::Release);
+    let writer = world.writer.clone();
+    let write = tokio::spawn(async move { writer.submit(collateral(1)).await });
+    while world.mode.load(Ordering::Acquire) != HELD {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.sequence(), before);
+    let (view, writer) = (world.view.clone(), world.writer.clone());
+    let address = (Ipv4Addr::LOCALHOST, 0).into();
+    let listener = MetricsListener::bind(address, Limits::default(), Arc::default(), view, writer).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(listener.serve());
+    let scrape = async |path: &str| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    for (path, expected) in [("/metrics", "\ncoordinator_state 3\n"), ("/events", "\r\n\r\nnull\n")] {
+        let answer = timeout(Duration::from_secs(20), scrape(path)).await.unwrap();
+        assert!(answer.contains(expected), "{path}: {answer}");
+    }
+    assert!(!write.is_finished());
+    world.mode.store(WORKS, Ordering::Release);
+    write.await.unwrap().unwrap();
+    assert_eq!(world.sequence(), before + 1);
+    serving.abort();
 }
