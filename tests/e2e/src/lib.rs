@@ -10,6 +10,7 @@ mod cli;
 mod collateral;
 mod coordinator;
 mod deployment;
+mod documents;
 mod main_job;
 mod messages;
 mod programs;

@@ -1,0 +1,70 @@
+//! What the documents show is what happens: their commands are executed in an empty directory, and their output compared.
+//!
+//! In a page that is listed below, each block of code says what it is:
+//!
+//! | Info string | Meaning |
+//! |---|---|
+//! | `console` | lines after `$ ` are commands, executed in order by one `bash`; what follows is their output |
+//! | `console ignore: REASON` | shown only |
+//! | `LANGUAGE file: NAME` | the content of a file, which is written |
+//! | `text` | shown only |
+//!
+//! A command that ends in a backslash goes on in the next line. Standard output and standard error are compared together.
+//! In the output that a page shows, `[..]` stands for any text within a line and a line `...` for any lines. Each command
+//! must end with exit code 0; one that is meant to fail shows its code with `|| echo "exit code $?"`.
+//!
+//! The programs are in `PATH`, `$REPO` is this repository, and the ports 4433 and 2001 of localhost are replaced by free
+//! ones. Processes in the background are killed in the end.
+
+mod page;
+mod session;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use self::page::Page;
+use self::session::Session;
+
+/// The pages whose blocks are executed; no other may have console blocks.
+const PAGES: &[&str] = &["README.md", "samples/README.md"];
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+#[track_caller]
+fn follow(path: &str) {
+    assert!(PAGES.contains(&path), "{path} is not listed");
+    let text = fs::read_to_string(repository().join(path)).unwrap();
+    let page = Page::parse(path, &text).unwrap_or_else(|error| panic!("{error}"));
+    Session::follow(&page).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn the_commands_of_the_readme_do_what_it_shows() {
+    follow("README.md");
+}
+
+#[test]
+fn the_commands_of_the_samples_do_what_their_page_shows() {
+    follow("samples/README.md");
+}
+
+#[test]
+fn only_listed_pages_have_console_blocks() {
+    let mut folders = vec![repository()];
+    let mut found = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let (path, name) = (entry.path(), entry.file_name().into_string().unwrap());
+            if entry.file_type().unwrap().is_dir() && name != "target" && !name.starts_with('.') {
+                folders.push(path);
+            } else if name.ends_with(".md") && fs::read_to_string(&path).unwrap().contains("\n```console") {
+                found += 1;
+                let page = path.strip_prefix(repository()).unwrap().to_str().unwrap().to_owned();
+                assert!(PAGES.contains(&page.as_str()), "{page} has console blocks and is not executed");
+            }
+        }
+    }
+    assert_eq!(found, PAGES.len(), "expected all listed pages to have console blocks");
+}

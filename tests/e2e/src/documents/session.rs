@@ -1,0 +1,221 @@
+//! Executing the steps of a page.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use snapbox::IntoData as _;
+use snapbox::filter::NormalizeToExpected;
+
+use super::page::{Page, Step};
+use super::repository;
+use crate::programs::program;
+
+/// Far above what a page takes on a busy machine.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(180);
+/// Stands before the exit code of a command in what the shell writes; no output contains it.
+const MARK: char = '\u{1e}';
+/// The addresses in documents, with the variables that make the Coordinator listen elsewhere.
+const ADDRESSES: [(&str, &str); 2] =
+    [("localhost:4433", "EDG_COORDINATOR_CLIENT_ADDR"), ("localhost:2001", "EDG_COORDINATOR_MESH_ADDR")];
+
+/// A shell in a directory that was empty; all its processes are killed with this value.
+pub(super) struct Session {
+    shell: Child,
+    written: mpsc::Receiver<Vec<u8>>,
+    text: String,
+    ports: [u16; 2],
+    deadline: Instant,
+    _directory: tempfile::TempDir,
+}
+
+impl Session {
+    /// Executes all steps; the error names the line of the page that is not true.
+    pub(super) fn follow(page: &Page) -> Result<(), String> {
+        let mut session = Self::start(page);
+        for step in &page.steps {
+            let Step::Command { line, command, output: shown } = step else { continue };
+            let at = format!("{}:{line}: {command}", page.path);
+            let (output, code) = session.next().map_err(|error| format!("{at}\n{error}"))?;
+            compare(shown, &output).map_err(|error| format!("{at}\n{error}"))?;
+            if code != 0 {
+                return Err(format!("{at}\nexpected exit code 0, got {code} with the output\n{output}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn start(page: &Page) -> Self {
+        let directory = tempfile::Builder::new().prefix("marblerun-document-").tempdir().unwrap();
+        for name in ["work", "home"] {
+            fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        let ports = [free_port(), free_port()];
+        let script = directory.path().join("script");
+        fs::write(&script, script_of(page, ports)).unwrap();
+
+        let programs = program("marblerun").parent().unwrap().to_owned();
+        let tools = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths([programs].into_iter().chain(std::env::split_paths(&tools))).unwrap();
+        let mut command = Command::new("bash");
+        command
+            .arg(&script)
+            .current_dir(directory.path().join("work"))
+            .env_clear()
+            .env("HOME", directory.path().join("home"))
+            .env("LC_ALL", "C")
+            .env("PATH", path)
+            .env("REPO", repository())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            // A group of its own, so that what runs in the background can be killed.
+            .process_group(0);
+        for ((_, variable), port) in ADDRESSES.iter().zip(ports) {
+            command.env(variable, format!(":{port}"));
+        }
+        let mut shell = command.spawn().unwrap();
+        let mut stdout = shell.stdout.take().unwrap();
+        let (send, written) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 8192];
+            while let Ok(length @ 1..) = stdout.read(&mut buffer) {
+                if send.send(buffer[..length].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        let deadline = Instant::now() + PAGE_TIMEOUT;
+        Self { shell, written, text: String::new(), ports, deadline, _directory: directory }
+    }
+
+    /// Output and exit code of the next command.
+    fn next(&mut self) -> Result<(String, i32), String> {
+        loop {
+            if let Some((output, rest)) = self.text.split_once(MARK)
+                && let Some((code, rest)) = rest.split_once('\n')
+            {
+                let output = as_in_documents(output.strip_suffix('\n').unwrap_or(output), self.ports);
+                let code = code.parse().map_err(|_| format!("expected an exit code, got {code:?}"))?;
+                self.text = rest.to_owned();
+                return Ok((output, code));
+            }
+            match self.written.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
+                Ok(bytes) => self.text.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(error) => return Err(format!("the command did not end ({error}); up to now:\n{}", self.text)),
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.shell.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
+        let _ = self.shell.wait();
+    }
+}
+
+/// One script for the whole page, so that variables and background jobs live on. It ends with the first failure.
+fn script_of(page: &Page, ports: [u16; 2]) -> String {
+    let mut script = String::from("exec 2>&1\n");
+    for step in &page.steps {
+        let _ = match step {
+            Step::Command { command, .. } => writeln!(
+                script,
+                "{}\ncode_of_this_step=$?; printf '\\n{MARK}%d\\n' $code_of_this_step; [ $code_of_this_step = 0 ] || exit",
+                with_ports(command, ports)
+            ),
+            Step::File { name, content } => {
+                let parent = Path::new(name).parent().and_then(Path::to_str).filter(|parent| !parent.is_empty());
+                let parent = parent.unwrap_or(".");
+                let content = with_ports(content, ports);
+                writeln!(script, "mkdir -p {parent} && cat > {name} <<'{MARK}' || exit\n{content}{MARK}")
+            }
+        };
+    }
+    script
+}
+
+fn with_ports(text: &str, ports: [u16; 2]) -> String {
+    ADDRESSES
+        .iter()
+        .zip(ports)
+        .fold(text.to_owned(), |text, ((address, _), port)| text.replace(address, &format!("localhost:{port}")))
+}
+
+fn as_in_documents(text: &str, ports: [u16; 2]) -> String {
+    ADDRESSES.iter().zip(ports).fold(text.to_owned(), |text, ((address, _), port)| {
+        let (_, shown) = address.split_once(':').unwrap();
+        text.replace(&format!(":{port}"), &format!(":{shown}"))
+    })
+}
+
+/// A port that nobody uses, below those that the system gives to others who ask for any.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Other processes of these tests begin elsewhere.
+    let start = 10_000 + u16::try_from(std::process::id() % 2000).unwrap() * 5;
+    loop {
+        let port = start + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("::", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A page cannot show whether the last line has a line feed.
+fn compare(shown: &str, got: &str) -> Result<(), String> {
+    let (shown, got) = (shown.trim_end_matches('\n'), got.trim_end_matches('\n'));
+    let shown = shown.into_data();
+    let got = NormalizeToExpected::new().redact().normalize(got.into_data(), &shown);
+    snapbox::Assert::new().try_eq(None, got, shown).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn follow(text: &str) -> Result<(), String> {
+        Session::follow(&Page::parse("page", text).unwrap())
+    }
+
+    #[test]
+    fn variables_files_and_background_jobs_last_and_wildcards_match() {
+        follow(
+            "```text file: a/b\nx 'y' $z\n```\n```console\n$ word=1; sleep 1000 &\n$ cat a/b; echo $word; jobs -r | wc -l\n\
+             x 'y' $z\n1\n1\n$ echo one two three; echo; echo 4; printf end\none [..] three\n...\nend\n$ false || echo $?\n1\n```\n",
+        )
+        .unwrap();
+    }
+
+    #[test]
+    fn another_output_is_noticed() {
+        for shown in ["", "b\n", "a\nb\n", "a\n...\nb\n"] {
+            let error = follow(&format!("```console\n$ echo a\n{shown}```\n")).unwrap_err();
+            assert!(error.starts_with("page:2: echo a\n"), "{error}");
+        }
+        follow("```console\n$ echo b >&2\nb\n```\n").unwrap();
+    }
+
+    #[test]
+    fn a_command_that_fails_is_noticed() {
+        let error = follow("```console\n$ true\n$ (exit 3)\n```\n").unwrap_err();
+        assert_eq!(error, "page:3: (exit 3)\nexpected exit code 0, got 3 with the output\n");
+        let error = follow("```console\n$ exit 0\n```\n").unwrap_err();
+        assert!(error.contains("the command did not end"), "{error}");
+    }
+
+    #[test]
+    fn addresses_of_documents_become_free_ones_and_are_shown_again() {
+        follow("```console\n$ echo localhost:4433 localhost:2001\nlocalhost:4433 localhost:2001\n```\n").unwrap();
+        follow("```console\n$ [ localhost$EDG_COORDINATOR_CLIENT_ADDR = localhost:4433 ]\n```\n").unwrap();
+    }
+}
