@@ -15,7 +15,7 @@ use marblerun_storage::{Existing, NewDeployment, OpenReport, Opened, Recovery, o
 use marblerun_tee::{TRUST_PATH, Tee};
 use tracing::{error, info, warn};
 
-use crate::client_api::{self, ClientApi};
+use crate::client_api::{self, ClientApi, QuoteSigner};
 use crate::clock::now;
 use crate::config::Config;
 use crate::listener::{Limits, Listener, Protocols};
@@ -77,6 +77,7 @@ pub async fn start_with_limits(config: Config, limits: Limits) -> Result<Coordin
     let mut client = client_api::router(ClientApi {
         view: view.clone(),
         quoter,
+        signer: QuoteSigner::new(Arc::clone(&trust)),
         setter,
         writer: writer.clone(),
         trust_class,

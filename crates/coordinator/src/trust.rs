@@ -2,14 +2,17 @@
 //!
 //! The class is decided once at start and never changes: a failure concerns the call in which it happens.
 
+use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use marblerun_attestation::{
     Admission, AdmitError, ClockFloor, CollateralFloor, ErrorClass, FloorError, Package, PckCache, PckError, Quote,
-    QuoteError, ReportDigest, RootError, TrustRoots, VerifyError, admit,
+    QuoteError, ReportDigest, RootError, TcbStatus, TrustRoots, VerifiedReport, VerifyError, admit, is_raw_sgx_quote,
+    with_oe_header,
 };
-use marblerun_collateral::{Bundle, BundleError, LookupError};
+use marblerun_collateral::{Bundle, BundleError, KeptCollateral, LookupError};
 use marblerun_coordinator_core::record::CollateralAccepted;
 use marblerun_json::RawJson;
 use marblerun_sealing::{TrustClass, TrustContext};
@@ -75,6 +78,9 @@ pub enum EvidenceError {
     /// The quote is genuine, but not what the manifest asks for.
     #[error("quote does not fit the package")]
     Admit(#[from] AdmitError),
+    /// This process has no roots under which a quote could be genuine.
+    #[error("expected a Coordinator that verifies evidence, got one in simulation")]
+    Simulation,
 }
 
 impl EvidenceError {
@@ -85,7 +91,7 @@ impl EvidenceError {
             Self::Collateral(error) => error.is_unavailable(),
             Self::Floor(_) => true,
             Self::Verify(error) => error.class().is_collateral_unavailable(),
-            Self::Empty | Self::Quote(_) | Self::Platform(_) | Self::Admit(_) => false,
+            Self::Empty | Self::Quote(_) | Self::Platform(_) | Self::Admit(_) | Self::Simulation => false,
         }
     }
 
@@ -100,6 +106,7 @@ impl EvidenceError {
             Self::Floor(error) => error.code(),
             Self::Verify(error) => error.code(),
             Self::Admit(error) => error.code(),
+            Self::Simulation => "simulation",
         }
     }
 
@@ -114,6 +121,7 @@ impl EvidenceError {
             Self::Floor(error) => error.hint(),
             Self::Verify(error) => error.hint(),
             Self::Admit(error) => error.hint(),
+            Self::Simulation => Some("ask a Coordinator that runs in a TEE"),
         }
     }
 }
@@ -123,6 +131,15 @@ impl EvidenceError {
 pub struct Accepted {
     /// What was admitted; `None` in simulation.
     pub admission: Option<Admission>,
+    /// Collateral that raises the floor, to be made durable before the answer.
+    pub news: Option<CollateralAccepted>,
+}
+
+/// A quote that is genuine, whatever its enclave is and however its platform is patched.
+#[derive(Debug)]
+pub struct Genuine {
+    /// The vendor's verdict.
+    pub tcb_status: TcbStatus,
     /// Collateral that raises the floor, to be made durable before the answer.
     pub news: Option<CollateralAccepted>,
 }
@@ -192,6 +209,16 @@ impl Trust {
         verifier.judge(evidence, certificate, package, floor, system_time())
     }
 
+    /// Verifies a quote of anybody: genuine and current, nothing more. The Open Enclave header may be missing.
+    ///
+    /// # Errors
+    ///
+    /// See [`EvidenceError`]; in simulation always.
+    pub fn vouch(&self, quote: &[u8], floor: &CollateralFloor) -> Result<Genuine, EvidenceError> {
+        let Self::Attested(verifier) = self else { return Err(EvidenceError::Simulation) };
+        verifier.vouch(quote, floor, effective_now(floor, system_time()))
+    }
+
     /// The collateral of the platform that made our own `evidence`, for clients that have none; best effort.
     pub fn own_collateral(&self, evidence: &[u8], floor: &CollateralFloor) -> Option<RawJson> {
         let Self::Attested(verifier) = self else { return None };
@@ -214,17 +241,38 @@ impl Verifier {
         if evidence.is_empty() {
             return Err(EvidenceError::Empty);
         }
-        let now = effective_now(floor, system);
-        let quote = Quote::parse(evidence)?;
-        let platform = self.chains.platform(&quote)?;
+        let (report, kept) = self.verify(&Quote::parse(evidence)?, floor, effective_now(floor, system))?;
+        let admission = admit(&report, ReportDigest::of(certificate), package)?;
+        Ok(Accepted { admission: Some(admission), news: news(floor, &kept) })
+    }
+
+    fn vouch(&self, quote: &[u8], floor: &CollateralFloor, now: UnixTime) -> Result<Genuine, EvidenceError> {
+        if quote.is_empty() {
+            return Err(EvidenceError::Empty);
+        }
+        let framed = if is_raw_sgx_quote(quote) { Cow::Owned(with_oe_header(quote)) } else { Cow::Borrowed(quote) };
+        let (report, kept) = self.verify(&Quote::parse_with_oe_header(&framed)?, floor, now)?;
+        Ok(Genuine { tcb_status: report.tcb_status(), news: news(floor, &kept) })
+    }
+
+    fn verify(
+        &self,
+        quote: &Quote,
+        floor: &CollateralFloor,
+        now: UnixTime,
+    ) -> Result<(VerifiedReport, Arc<KeptCollateral>), EvidenceError> {
+        let platform = self.chains.platform(quote)?;
         let bundle = self.collateral.as_ref().ok_or(EvidenceError::NoCollateralDirectory)?;
         let kept = bundle.lookup(&platform, Instant::now(), now)?;
         floor.check(&kept.trusted)?;
-        let report = self.chains.verify(&quote, &kept.trusted, now)?;
-        let admission = admit(&report, ReportDigest::of(certificate), package)?;
-        let news = floor.clone().observe(&kept.trusted).then(|| CollateralAccepted::of(&kept.trusted));
-        Ok(Accepted { admission: Some(admission), news })
+        let report = self.chains.verify(quote, &kept.trusted, now)?;
+        Ok((report, kept))
     }
+}
+
+/// What the collateral adds to the floor.
+fn news(floor: &CollateralFloor, kept: &KeptCollateral) -> Option<CollateralAccepted> {
+    floor.clone().observe(&kept.trusted).then(|| CollateralAccepted::of(&kept.trusted))
 }
 
 /// The system's clock; in a TEE it belongs to the host.

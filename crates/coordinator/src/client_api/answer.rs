@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Method, StatusCode};
 use hyper::body::Bytes;
-use marblerun_api::rest::{EnvelopeKind, error, fail};
+use marblerun_api::rest::{EnvelopeKind, error, fail, fail_with_data};
 
 /// The version of the client API that a request speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(super) enum Failure {
     Gone,
     /// The body or query is not what the endpoint reads.
     BadRequest(String),
+    /// A member of the body is at fault; told as data, where version 2 clients look for it.
+    Member { member: &'static str, reason: String, message: &'static str },
     /// The body is longer than the limit in bytes.
     TooLarge(usize),
     /// The body did not arrive in time.
@@ -49,7 +51,7 @@ impl Failure {
             (Self::Gone, _) => StatusCode::GONE,
             (Self::Forbidden(_), _) => StatusCode::FORBIDDEN,
             (Self::Unauthorized(_), _) => StatusCode::UNAUTHORIZED,
-            (Self::BadRequest(_), _) | (Self::Write(_), Version::V1) => StatusCode::BAD_REQUEST,
+            (Self::BadRequest(_) | Self::Member { .. }, _) | (Self::Write(_), Version::V1) => StatusCode::BAD_REQUEST,
             (Self::TooLarge(_), _) => StatusCode::PAYLOAD_TOO_LARGE,
             (Self::Slow, _) => StatusCode::REQUEST_TIMEOUT,
             (Self::Busy, _) => StatusCode::SERVICE_UNAVAILABLE,
@@ -66,13 +68,16 @@ impl Failure {
             Self::Slow => "request body: expected it to arrive in time".to_owned(),
             Self::Busy => "too many requests at once: try again".to_owned(),
             Self::BadRequest(text) | Self::Write(text) | Self::Read(text) => text.clone(),
+            Self::Member { message, .. } => (*message).to_owned(),
         }
     }
 
     pub(super) fn into_response(self, method: &Method, version: Version) -> Response {
         let status = self.status(version);
         let message = self.message();
-        if version == Version::V2 && matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED) {
+        if let Self::Member { member, reason, .. } = &self {
+            respond(status, EnvelopeKind::Fail, fail_with_data(member, reason, &message))
+        } else if version == Version::V2 && matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED) {
             respond(status, EnvelopeKind::Fail, fail(&message))
         } else if *method == Method::HEAD {
             respond(status, EnvelopeKind::Error, String::new())
@@ -124,6 +129,7 @@ mod tests {
         check(Failure::Forbidden("x"), Version::V2, 403, TEXT);
         check(Failure::NotAllowed, Version::V2, 405, TEXT);
         check(Failure::Gone, Version::V1, 410, TEXT);
+        check(Failure::Member { member: "x", reason: "y".to_owned(), message: "" }, Version::V2, 400, JSON);
         check(Failure::TooLarge(1), Version::V2, 413, TEXT);
         check(Failure::Slow, Version::V2, 408, TEXT);
         check(Failure::Busy, Version::V1, 503, TEXT);

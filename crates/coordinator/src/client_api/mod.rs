@@ -5,6 +5,7 @@ mod authentication;
 mod counter;
 mod encoded;
 mod secrets;
+mod sign_quote;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use tracing::{info, warn};
 
 use self::answer::{Failure, Version, success};
 use self::encoded::Encoded;
+pub use self::sign_quote::QuoteSigner;
 use crate::body_budget::BodyAccount;
 use crate::manifest_setter::ManifestSetter;
 use crate::quoter::Quoter;
@@ -46,6 +48,8 @@ pub struct ClientApi {
     pub view: SharedView,
     /// Makes quotes.
     pub quoter: Arc<Quoter>,
+    /// Verifies quotes of others.
+    pub signer: QuoteSigner,
     /// Sets the manifest.
     pub setter: ManifestSetter,
     /// Makes changes durable.
@@ -94,6 +98,7 @@ async fn dispatch(State(shared): State<Arc<Shared>>, request: Request) -> Respon
         ("POST", v1::SECRETS) => (V1, shared.set_secrets(V1, request).await.map(Bytes::from)),
         ("POST", v2::SECRETS) => (V2, shared.set_secrets(V2, request).await.map(Bytes::from)),
         ("POST", v2::MONOTONIC_COUNTER) => (V2, shared.raise_counter(request).await.map(Bytes::from)),
+        ("POST", v2::SIGN_QUOTE) => (V2, shared.sign_quote(request).await.map(Bytes::from)),
         ("POST", v1::RECOVER) => (V1, Err(Failure::Gone)),
         _ => (V2, Err(Failure::NotAllowed)),
     };
@@ -212,19 +217,24 @@ impl Shared {
 }
 
 async fn read_request(request: Request, limit: Duration) -> Result<Vec<u8>, Failure> {
+    read_request_within(MAX_REQUEST_BODY_BYTES, request, limit).await
+}
+
+/// [`read_request`] for an endpoint whose body has at most `max_bytes`.
+async fn read_request_within(max_bytes: usize, request: Request, limit: Duration) -> Result<Vec<u8>, Failure> {
     let account = request.extensions().get::<BodyAccount>().cloned();
-    read_body(request.into_body(), limit).await.map_err(|failure| match account {
+    read_body(max_bytes, request.into_body(), limit).await.map_err(|failure| match account {
         Some(account) if account.is_exceeded() => Failure::Busy,
         _ => failure,
     })
 }
 
-async fn read_body(body: Body, limit: Duration) -> Result<Vec<u8>, Failure> {
-    let limited = Limited::new(body, MAX_REQUEST_BODY_BYTES);
+async fn read_body(max_bytes: usize, body: Body, limit: Duration) -> Result<Vec<u8>, Failure> {
+    let limited = Limited::new(body, max_bytes);
     match tokio::time::timeout(limit, limited.collect()).await {
         Err(_) => Err(Failure::Slow),
         Ok(Ok(collected)) => Ok(collected.to_bytes().into()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::TooLarge(MAX_REQUEST_BODY_BYTES)),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::TooLarge(max_bytes)),
         Ok(Err(error)) => {
             info!(error = &*error as &dyn std::error::Error, "request body ended early");
             Err(Failure::BadRequest("request body: expected it to be complete".to_owned()))

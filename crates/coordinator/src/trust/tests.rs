@@ -385,3 +385,53 @@ fn roots_or_directories_that_cannot_be_used_end_the_start() {
     let result = Trust::new(&marblerun_tee::TrustClass::Hardware, Some(missing));
     assert!(matches!(result, Err(TrustSetupError::Collateral(_))));
 }
+
+/// A verifier of hardware evidence with the recorded collateral of one quote in its bundle.
+fn hardware_verifier(directory: &Path, quote: &[u8], collateral: &[u8]) -> Box<Verifier> {
+    let platform = Quote::parse(quote).unwrap().unverified_platform().unwrap();
+    std::fs::create_dir_all(directory.join("dcap")).unwrap();
+    let name = marblerun_collateral::file_name(&platform);
+    std::fs::write(directory.join("dcap").join(name), collateral).unwrap();
+    let Trust::Attested(verifier) = Trust::new(&marblerun_tee::TrustClass::Hardware, Some(directory)).unwrap() else {
+        panic!("expected a verifier")
+    };
+    verifier
+}
+
+// rules: SQ-2, SQ-4
+#[test]
+fn quotes_of_real_platforms_are_vouched_for_with_the_status_of_their_time() {
+    let testdata = std::env::var_os("MARBLERUN_TESTDATA")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata")), PathBuf::from);
+    let testdata = testdata.join("attestation");
+    let index: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(testdata.join("vectors.json")).unwrap()).unwrap();
+    let mut statuses = std::collections::BTreeSet::new();
+    for vector in index["vectors"].as_array().unwrap() {
+        // The verdict on a quote says nothing about its enclave, so what only forbids debugging does not apply.
+        let is_hardware = vector["kind"] == "sgx" && vector["root"] == "roots/intel-sgx-root-ca.der";
+        let (Some(collateral), Some(now)) = (vector["collateral"].as_str(), vector["now"].as_u64()) else { continue };
+        let id = vector["id"].as_str().unwrap();
+        if !is_hardware || id.ends_with("-refused") {
+            continue;
+        }
+        let read = |name: &str| std::fs::read(testdata.join(name)).unwrap();
+        let quote = read(vector["evidence"].as_str().unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let verifier = hardware_verifier(directory.path(), &quote, &read(collateral));
+        for submitted in [quote.clone(), marblerun_attestation::with_oe_header(&quote)] {
+            let result = verifier.vouch(&submitted, &CollateralFloor::default(), at(now));
+            match vector["expect"]["result"].as_str().unwrap() {
+                "accept" => {
+                    let status = result.unwrap_or_else(|error| panic!("{id}: {error:?}")).tcb_status.as_str();
+                    assert_eq!(status, vector["expect"]["tcbStatus"], "{id}");
+                    statuses.insert(status);
+                }
+                "reject" => drop(result.expect_err(id)),
+                other => panic!("{id}: unknown result {other}"),
+            }
+        }
+    }
+    let expected = ["ConfigurationAndSWHardeningNeeded", "OutOfDate", "SWHardeningNeeded"];
+    assert_eq!(statuses.into_iter().collect::<Vec<_>>(), expected);
+}

@@ -6,6 +6,7 @@ mod client_api;
 mod marble_api;
 mod recovery_secrets;
 mod running;
+mod sign_quote;
 mod starting;
 mod transport;
 mod writing;
