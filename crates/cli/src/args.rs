@@ -292,6 +292,7 @@ mod tests {
         check(&<Arguments as clap::CommandFactory>::command());
     }
 
+    // rules: CLI-1
     #[test]
     fn list_flags_replace_the_default_and_append() {
         let parse = |flags: &[&str]| {

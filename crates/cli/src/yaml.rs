@@ -410,6 +410,7 @@ mod tests {
         assert_eq!(to_json(yaml).unwrap().0, json, "{yaml}");
     }
 
+    // rules: CMD-1
     #[test]
     fn the_documented_manifest_is_converted_to_the_documented_bytes() {
         let yaml = "Packages:\n  web: {Debug: yes, SecurityVersion: 1, ProductID: 7, SignerID: \"00aa\"}\n\

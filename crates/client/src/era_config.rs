@@ -141,12 +141,14 @@ mod tests {
         assert!(config.accepted_tcb_statuses.is_empty() && config.accepted_advisories.is_empty());
     }
 
+    // rules: ATT-9
     #[test]
     fn a_file_cannot_switch_verification_off() {
         let error = EraConfig::parse(br#"{"UniqueID": "cd", "insecureSkipVerify": true}"#).unwrap_err();
         assert_eq!(error, EraConfigError::InsecureSkipVerify);
     }
 
+    // rules: ATT-4
     #[test]
     fn a_file_without_any_identity_is_refused() {
         for text in [&b"{}"[..], br#"{"ProductID": 3, "SecurityVersion": 3, "SignerID": ""}"#] {

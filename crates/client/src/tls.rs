@@ -255,6 +255,7 @@ fn dns_name_matches(pattern: &str, name: &str) -> bool {
 mod tests {
     use super::*;
 
+    // rules: CLI-5
     #[test]
     fn names_match_as_in_rfc_6125() {
         for (pattern, name, expected) in [

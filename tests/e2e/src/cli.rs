@@ -65,6 +65,7 @@ fn json_output_is_one_document_with_what_was_verified() {
     }
 }
 
+// rules: ATT-7
 #[test]
 fn the_certificates_form_a_chain() {
     let deployment = Deployment::empty();
@@ -121,6 +122,7 @@ fn software_evidence_needs_the_software_root_and_leaves_no_cache_without_it() {
     assert!(!site.path("cache.pem").exists(), "a Coordinator that was refused must not be remembered");
 }
 
+// rules: ATT-10
 #[test]
 fn insecure_warns_and_does_not_fill_the_usual_cache() {
     let deployment = Deployment::empty();
@@ -131,7 +133,7 @@ fn insecure_warns_and_does_not_fill_the_usual_cache() {
     assert!(site.files_below(".config").is_empty(), "an unverified certificate was kept");
 }
 
-// rules: ATT-8.2, SIG-2
+// rules: ATT-8.2, SIG-2, ATT-2, ATT-8
 #[test]
 fn a_nonce_is_covered_by_the_quote() {
     let deployment = Deployment::empty();

@@ -68,6 +68,7 @@ fn addresses_that_are_none() {
     check(&place, "status localhost:x", "Error: expected a port from 1 to 65535 in \"localhost:x\"");
 }
 
+// rules: ATT-4, ATT-9
 #[test]
 fn missing_and_wrong_expected_measurements() {
     let place = Place::new();
@@ -225,6 +226,7 @@ fn signatures_that_are_none() {
     );
 }
 
+// rules: CLI-2
 #[test]
 fn usage_errors() {
     let place = Place::new();

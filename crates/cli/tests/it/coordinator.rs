@@ -44,6 +44,7 @@ fn marblerun_manifest_fingerprint(text: &str) -> String {
     marblerun_attestation::ReportDigest::of(text.as_bytes()).to_string()
 }
 
+// rules: CMD-2, CMD-3, CMD-4, CMD-6, CLI-2, ATT-12
 #[test]
 fn a_manifest_is_set_verified_and_read_back() {
     let fake = Fake::start(Script::new());
@@ -76,6 +77,7 @@ fn a_manifest_is_set_verified_and_read_back() {
     assert!(stdout.ends_with(&format!("now requesting manifest\n{MANIFEST}\n")), "{stdout}");
 }
 
+// rules: CMD-4
 #[test]
 fn another_manifest_is_told_apart() {
     let fake = Fake::start(Script { manifest: Some(b"{}".to_vec()), ..Script::new() });
@@ -90,6 +92,7 @@ fn another_manifest_is_told_apart() {
     assert!(!place.exists(CACHE));
 }
 
+// rules: CMD-5, CLI-6
 #[test]
 fn recovery_data_are_printed_or_saved_for_their_owner_only() {
     let fake = Fake::start(Script { recovery_secrets: vec![("ops", b"\x00\xff")], ..Script::new() });
@@ -141,6 +144,7 @@ fn machine_readable_output_is_one_json_document() {
     assert!(!place.exists("json") && !place.exists("marblerunRootCA.crt"));
 }
 
+// rules: CLI-1
 #[test]
 fn certificates_are_written_under_their_default_names() {
     let fake = Fake::start(Script::new());
@@ -173,6 +177,7 @@ fn a_new_root_behind_an_old_cache_is_refused() {
     assert_eq!(run.code, 1);
 }
 
+// rules: ATT-10
 #[test]
 fn without_verification_every_run_warns_and_no_default_cache_is_written() {
     let fake = Fake::start(Script { is_simulated: true, ..Script::new() });
@@ -250,6 +255,7 @@ fn missing_and_expired_collateral_are_told_apart() {
     assert_eq!(expired.code, 1);
 }
 
+// rules: CLI-3
 #[test]
 fn a_second_manifest_is_refused_in_the_coordinators_words() {
     let fake = Fake::start(Script { refusal: Some("server is not in expected state"), ..Script::new() });
@@ -261,6 +267,7 @@ fn a_second_manifest_is_refused_in_the_coordinators_words() {
     assert!(!place.exists(CACHE));
 }
 
+// rules: ATT-1
 #[test]
 fn a_proxy_that_terminates_tls_gets_no_manifest() {
     let proxy = Identity::new("localhost", now());
@@ -272,6 +279,7 @@ fn a_proxy_that_terminates_tls_gets_no_manifest() {
     assert_eq!((run.code, fake.requests().len(), place.exists(CACHE)), (1, 1, false));
 }
 
+// rules: ATT-8
 #[test]
 fn the_quote_is_saved_as_it_came() {
     let fake = Fake::start(Script::new());

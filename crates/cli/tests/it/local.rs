@@ -8,6 +8,7 @@ const MANIFEST: &str = r#"{
 }
 "#;
 
+// rules: CMD-11, CLI-8
 #[test]
 fn version_is_printed_without_home_and_cluster() {
     let commit = "0".repeat(40);
@@ -21,6 +22,7 @@ fn version_as_json() {
     assert_eq!(value["version"], env!("CARGO_PKG_VERSION"));
 }
 
+// rules: CMD-1
 #[test]
 fn the_signature_of_a_json_file_is_that_of_its_bytes() {
     let place = Place::new();
@@ -30,6 +32,7 @@ fn the_signature_of_a_json_file_is_that_of_its_bytes() {
         .printed("b3b9fc5b6754d538ab062e228703ea04a7dfa319e13912f6e66f6842f0e93aa0\n");
 }
 
+// rules: CMD-1
 #[test]
 fn the_signature_of_a_yaml_file_is_that_of_its_conversion() {
     let place = Place::new();

@@ -26,6 +26,7 @@ async fn a_good_coordinator_is_attested_and_then_pinned() {
     assert!(requests.iter().all(|request| request.contains("/api/v2/")), "{requests:?}");
 }
 
+// rules: CLI-4
 #[tokio::test]
 async fn an_old_coordinator_is_attested_over_version_1() {
     let fake = Fake::start(Script { is_old: true, covered_statement: None, ..Script::new() });
@@ -41,6 +42,7 @@ async fn an_old_coordinator_is_attested_over_version_1() {
     }
 }
 
+// rules: ATT-2
 #[tokio::test]
 async fn a_given_nonce_is_covered() {
     let fake = Fake::start(Script::new());
@@ -64,6 +66,7 @@ async fn what_the_coordinator_sends_stands_in_for_an_empty_directory() {
     attest(&fake, &policy).await.unwrap();
 }
 
+// rules: CLI-5
 #[tokio::test]
 async fn a_root_is_accepted_for_the_names_that_it_carries() {
     let names = "mesh_coordinator,localhost";

@@ -57,6 +57,7 @@ async fn another_signer_and_a_debug_enclave_are_refused() {
     );
 }
 
+// rules: ATT-2
 #[tokio::test]
 async fn a_quote_that_does_not_cover_root_and_nonce_is_refused() {
     let error = refused(Script { wrong_nonce: true, ..Script::new() }).await;
@@ -67,6 +68,7 @@ async fn a_quote_that_does_not_cover_root_and_nonce_is_refused() {
     assert!(text(&error).contains("expected report data"), "{}", text(&error));
 }
 
+// rules: R6
 #[tokio::test]
 async fn a_changed_a_missing_and_a_lying_statement_are_refused() {
     let changed = Script { statement: Some("{}".into()), ..Script::new() };
@@ -82,6 +84,7 @@ async fn a_changed_a_missing_and_a_lying_statement_are_refused() {
     assert!(matches!(error, AttestError::TrustClass { .. }), "{}", text(&error));
 }
 
+// rules: ATT-7.7
 #[tokio::test]
 async fn evidence_under_another_root_is_refused() {
     let fake = Fake::start(Script::new());
@@ -117,6 +120,7 @@ async fn a_policy_without_identity_is_refused() {
     assert_eq!(reason(error), AttestError::NoIdentity);
 }
 
+// rules: ATT-5
 #[tokio::test]
 async fn tcb_statuses_that_are_not_in_the_list_are_refused() {
     let fake = Fake::start(Script { offers_collateral: false, ..Script::new() });
@@ -129,6 +133,7 @@ async fn tcb_statuses_that_are_not_in_the_list_are_refused() {
     attest(&fake, &policy).await.unwrap();
 }
 
+// rules: ATT-7
 #[tokio::test]
 async fn a_foreign_intermediate_is_refused() {
     let script = Script::new();
@@ -169,12 +174,14 @@ async fn a_chain_that_is_none_is_refused() {
     .await;
 }
 
+// rules: ATT-1
 #[tokio::test]
 async fn a_proxy_that_terminates_tls_is_noticed_at_once() {
     let proxy = Identity::new("localhost", fake::now());
     assert_eq!(refused(Script { proxy: Some((0, proxy)), ..Script::new() }).await, AttestError::ServerNotTheRoot);
 }
 
+// rules: ATT-1
 #[tokio::test]
 async fn a_server_with_another_certificate_gets_no_request() {
     let proxy = Identity::new("localhost", fake::now());
@@ -187,6 +194,7 @@ async fn a_server_with_another_certificate_gets_no_request() {
     assert_eq!(fake.requests(), ["GET /api/v2/quote"]);
 }
 
+// rules: CLI-5
 #[tokio::test]
 async fn a_name_that_the_root_does_not_carry_is_refused() {
     let fake = Fake::start(Script { identity: Identity::new("coordinator.example", fake::now()), ..Script::new() });
@@ -207,6 +215,7 @@ async fn a_root_that_is_not_valid_yet_is_refused() {
     assert!(text(&attest(&fake, &policy(&fake)).await.unwrap_err()).contains("root certificate is valid from"));
 }
 
+// rules: CLI-4
 #[tokio::test]
 async fn a_nonce_needs_version_2() {
     let fake = Fake::start(Script { is_old: true, ..Script::new() });
@@ -230,6 +239,7 @@ async fn a_manifest_that_the_root_did_not_sign_is_refused() {
     check(Script { manifest_signature: Some(foreign), ..Script::new() }, "signature does not verify").await;
 }
 
+// rules: CLI-3
 #[tokio::test]
 async fn the_coordinators_words_are_part_of_the_error() {
     let fake = Fake::start(Script { refusal: Some("server is not in expected state"), ..Script::new() });
@@ -259,6 +269,7 @@ async fn a_server_that_is_no_coordinator_is_told_so() {
     assert!(matches!(error, ClientError::NotACoordinator { status: 200, .. }), "{}", text(&error));
 }
 
+// rules: CLI-9
 #[tokio::test]
 async fn a_coordinator_that_does_not_answer_is_given_up() {
     let fake = Fake::start(Script { delay: Duration::from_secs(600), ..Script::new() });
