@@ -169,7 +169,6 @@ mod tests {
         assert_eq!(manifest(text).update_kind(), expected, "{text}");
     }
 
-    // rules: UPD-1
     #[test]
     fn only_packages_and_config_make_no_full_update() {
         for text in [
