@@ -145,7 +145,7 @@ fn every_changed_byte_before_the_records_is_refused_or_repaired_without_loss() {
     assert_eq!(repaired, 8192);
 }
 
-// rules: STA-2.10, STA-9.1, R13
+// rules: STA-2.10, STA-9.1, R13, STA-2.4
 #[test]
 fn every_changed_byte_and_truncation_of_the_key_is_refused() {
     let disk = state();
