@@ -1,5 +1,7 @@
 //! What the Coordinator refuses about an update.
 
+use marblerun_json::Place;
+
 use crate::check::{AzureHsm, CheckError};
 use crate::schema::Manifest;
 use crate::update::PackageUpdateError;
@@ -23,6 +25,24 @@ pub enum UpdateRefusal {
 }
 
 impl UpdateRefusal {
+    /// What in the update it is about.
+    pub fn place(&self) -> Place {
+        let packages = Place::top().member("Packages");
+        match self {
+            Self::Check(error) => error.place(),
+            Self::Packages(error) => match error {
+                PackageUpdateError::Nothing => packages,
+                PackageUpdateError::Unknown { name } => packages.member(name),
+                PackageUpdateError::Member { name, member } => packages.member(name).member(member),
+                PackageUpdateError::NoVersion { name } | PackageUpdateError::Lower { name, .. } => {
+                    packages.member(name).member("SecurityVersion")
+                }
+            },
+            // The running manifest is at fault.
+            Self::Nobody { .. } => Place::top(),
+        }
+    }
+
     /// What the author of the update can do; the message stands without it.
     pub fn hint(&self) -> Option<String> {
         let fixed = match self {

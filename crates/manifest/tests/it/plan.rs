@@ -339,6 +339,8 @@ fn each_mistake_in_an_update_of_packages_is_refused() {
     let running = decode(&good());
     let text = |update: Value| {
         let error = package_update(&running, update).unwrap_err();
+        let place = error.place();
+        assert!(place.is_top() || error.to_string().starts_with(&format!("{place}: ")), "{place}, {error}");
         format!("{error}; {}", error.hint().unwrap_or_default())
     };
     let app = |package: Value| json!({"Packages": {"app": package}});
