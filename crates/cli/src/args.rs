@@ -5,10 +5,17 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use flags::{Credentials, FormatFlag, OutputFlag};
+pub(crate) use manifest::{ManifestCommand, UpdateCommand};
+pub(crate) use recovery::{RecoverArguments, SignedRecoveryArguments};
+pub(crate) use secret::SecretArguments;
+
 use crate::output::Format;
 
-/// The word after `--output` that asks for machine-readable output.
-const JSON_WORD: &str = "json";
+pub(crate) mod flags;
+pub(crate) mod manifest;
+pub(crate) mod recovery;
+pub(crate) mod secret;
 
 /// Control a confidential deployment.
 #[derive(Debug, Parser)]
@@ -80,6 +87,10 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) timeout: u64,
 
+    /// Print results and warnings only, no lines of progress.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+
     /// Kubernetes namespace of the deployment; without effect on commands that do not touch the cluster.
     #[arg(short, long, global = true, value_name = "NAME", default_value = "marblerun")]
     pub(crate) namespace: String,
@@ -101,6 +112,9 @@ pub(crate) enum Command {
     /// Retrieve certificates of the Coordinator.
     #[command(subcommand, arg_required_else_help = true)]
     Certificate(CertificateCommand),
+    /// Upload and read secrets as a user of the manifest.
+    #[command(arg_required_else_help = true)]
+    Secret(SecretArguments),
     /// Show what the Coordinator is ready for.
     #[command(after_help = "Codes: 1 recovery mode, 2 ready to accept a manifest, 3 ready to accept Marbles.\n\n\
         The root certificate comes from the certificate cache; without one, or with --era-config, from the quote.\n\n\
@@ -112,82 +126,40 @@ pub(crate) enum Command {
         #[command(flatten)]
         format: FormatFlag,
     },
+    /// Give a Coordinator a recovery secret, so that it can open its state.
+    #[command(
+        after_help = "What the Coordinator is about to recover is shown and compared with what was remembered, before it \
+        gets the secret.\n\n\
+        Example:\n  marblerun recover recovery.json localhost:4433 --name ops --key ops-private.pem --era-config era.json"
+    )]
+    Recover(RecoverArguments),
+    /// Give a Coordinator a recovery secret that was encrypted and signed elsewhere.
+    #[command(arg_required_else_help = true)]
+    #[command(after_help = "The private key of the recovery party need never be on the machine that talks to the \
+        Coordinator.\n\n\
+        Example:\n  marblerun recover-with-signature secret.enc localhost:4433 --signature secret.sig --era-config era.json")]
+    RecoverWithSignature(SignedRecoveryArguments),
+    /// Show the properties of an enclave that its package in a manifest names.
+    #[command(
+        after_help = "Reads the signature structure of signed Occlum instances, Gramine, EGo, Open Enclave and Intel SGX SDK \
+        enclaves.\n\nExample:\n  marblerun package-info ./occlum_instance"
+    )]
+    PackageInfo {
+        /// Signed enclave (file), Occlum instance, or directory with one .sig file.
+        path: PathBuf,
+        #[command(flatten)]
+        format: FormatFlag,
+    },
+    /// Commands for Kubernetes clusters are not part of this version.
+    #[command(hide = true, aliases = ["uninstall", "precheck", "check"])]
+    Install {
+        /// Whatever they take.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, num_args = 0..)]
+        words: Vec<String>,
+    },
     /// Show the version of this program.
     #[command(after_help = "Example:\n  marblerun version")]
     Version {
-        #[command(flatten)]
-        format: FormatFlag,
-    },
-}
-
-/// `manifest`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ManifestCommand {
-    /// Retrieve the manifest.
-    #[command(
-        after_help = "Example:\n  marblerun manifest get localhost:4433 --output manifest.json --era-config era.json"
-    )]
-    Get {
-        /// Client API of the Coordinator.
-        #[arg(value_name = "IP:PORT")]
-        coordinator: String,
-        /// File for the exact bytes of the manifest, or `json` for machine-readable output. Default: stdout.
-        #[arg(short, long, value_name = "FILE|json")]
-        output: Option<PathBuf>,
-        /// Put the manifest's signature (SHA-256) beside it.
-        #[arg(short, long)]
-        signature: bool,
-        /// Write the verified certificates to the certificate cache.
-        #[arg(long)]
-        keep_cert: bool,
-    },
-    /// Set the manifest of a deployment that has none.
-    #[command(after_help = "The manifest is checked first, as by `manifest check`.\n\n\
-        Example:\n  marblerun manifest set manifest.json localhost:4433 --era-config era.json --recoverydata recovery.json")]
-    Set {
-        /// Manifest, JSON or YAML.
-        manifest: PathBuf,
-        /// Client API of the Coordinator.
-        #[arg(value_name = "IP:PORT")]
-        coordinator: String,
-        /// File for the recovery data. Default: stdout.
-        #[arg(short, long, value_name = "FILE")]
-        recoverydata: Option<PathBuf>,
-        #[command(flatten)]
-        warnings: WarningsFlag,
-        #[command(flatten)]
-        format: FormatFlag,
-    },
-    /// Print the signature of a manifest: SHA-256 of the bytes that are uploaded.
-    #[command(after_help = "Example:\n  marblerun manifest signature manifest.json")]
-    Signature {
-        /// Manifest, JSON or YAML.
-        manifest: PathBuf,
-        #[command(flatten)]
-        format: FormatFlag,
-    },
-    /// Verify that a Coordinator has exactly this manifest.
-    #[command(after_help = "Example:\n  marblerun manifest verify manifest.json localhost:4433 --era-config era.json")]
-    Verify {
-        /// Manifest (JSON or YAML), or its signature as 64 hexadecimal digits.
-        #[arg(value_name = "MANIFEST|SIGNATURE")]
-        manifest: PathBuf,
-        /// Client API of the Coordinator.
-        #[arg(value_name = "IP:PORT")]
-        coordinator: String,
-        #[command(flatten)]
-        format: FormatFlag,
-    },
-    /// Check a manifest without a Coordinator.
-    #[command(after_help = "Secrets are generated and templates tried out as a Coordinator does.\n\
-        Warnings are for what a Coordinator accepts but is probably a mistake.\n\
-        Exit codes: 0 nothing found, 1 the check could not be made, 2 errors or warnings.\n\n\
-        Example:\n  marblerun manifest check manifest.yaml")]
-    Check {
-        /// Manifest, JSON or YAML.
-        manifest: PathBuf,
-        #[command(flatten)]
-        warnings: WarningsFlag,
         #[command(flatten)]
         format: FormatFlag,
     },
@@ -213,50 +185,33 @@ pub(crate) struct CertificateArguments {
     /// Client API of the Coordinator.
     #[arg(value_name = "IP:PORT")]
     pub(crate) coordinator: String,
-    /// File for the certificate, or `json` for machine-readable output on stdout and no file.
-    ///
-    /// Default: marblerunRootCA.crt, marblerunIntermediateCA.crt or marblerunChainCA.crt.
-    #[arg(short, long, value_name = "FILE|json")]
-    pub(crate) output: Option<PathBuf>,
+    /// Default file: marblerunRootCA.crt, marblerunIntermediateCA.crt or marblerunChainCA.crt.
+    #[command(flatten)]
+    pub(crate) output: OutputFlag,
 }
 
-/// `--output` of commands that write no file.
-#[derive(Args, Debug)]
-pub(crate) struct FormatFlag {
-    /// Form of the output.
-    #[arg(long = "output", value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
-    pub(crate) format: Format,
-}
-
-/// `--allow-warnings`.
-#[derive(Args, Debug)]
-pub(crate) struct WarningsFlag {
-    /// Accept what is only probably a mistake.
-    #[arg(long)]
-    pub(crate) allow_warnings: bool,
+impl CertificateCommand {
+    /// Which certificates, and where they come from and go to.
+    pub(crate) fn arguments(&self) -> &CertificateArguments {
+        match self {
+            Self::Root(arguments) | Self::Intermediate(arguments) | Self::Chain(arguments) => arguments,
+        }
+    }
 }
 
 impl Arguments {
     /// The form of the output that the command asks for.
     pub(crate) fn format(&self) -> Format {
         match &self.command {
-            Command::Status { format, .. }
-            | Command::Version { format }
-            | Command::Manifest(
-                ManifestCommand::Set { format, .. }
-                | ManifestCommand::Signature { format, .. }
-                | ManifestCommand::Verify { format, .. }
-                | ManifestCommand::Check { format, .. },
-            ) => format.format,
-            Command::Manifest(ManifestCommand::Get { output, .. })
-            | Command::Certificate(
-                CertificateCommand::Root(CertificateArguments { output, .. })
-                | CertificateCommand::Intermediate(CertificateArguments { output, .. })
-                | CertificateCommand::Chain(CertificateArguments { output, .. }),
-            ) => match output {
-                Some(word) if word.as_os_str() == JSON_WORD => Format::Json,
-                _ => Format::Text,
-            },
+            Command::Manifest(command) => command.format(),
+            Command::Certificate(command) => command.arguments().output.format(),
+            Command::Secret(arguments) => arguments.format(),
+            Command::Recover(arguments) => arguments.format.format,
+            Command::RecoverWithSignature(arguments) => arguments.format(),
+            Command::Install { .. } => Format::Text,
+            Command::Status { format, .. } | Command::PackageInfo { format, .. } | Command::Version { format } => {
+                format.format
+            }
         }
     }
 }
@@ -284,6 +239,9 @@ mod tests {
         fn check(command: &clap::Command) {
             if command.has_subcommands() {
                 command.get_subcommands().for_each(check);
+                return;
+            }
+            if command.is_hide_set() {
                 return;
             }
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();

@@ -5,12 +5,15 @@ use std::io;
 use std::path::PathBuf;
 
 use marblerun_attestation::RootError;
-use marblerun_client::{AddressError, ChainError, ClientError, EraConfigError};
+use marblerun_client::{AddressError, ChainError, ClientError, CredentialsError, EraConfigError, RecoveryError};
 use marblerun_collateral::BundleError;
+use marblerun_enclave_image::EnclaveError;
+use marblerun_json::DecodeError;
 use marblerun_pki::pem::PemError;
 
 use crate::exit::ExitStatus;
 use crate::findings::Findings;
+use crate::head::Difference;
 use crate::yaml::YamlError;
 
 /// The error of a command; [`Failure`] prints it with all its causes.
@@ -86,10 +89,56 @@ pub(crate) enum Cause {
     SignatureLength { got: String, length: usize },
     #[error("expected a manifest file or a signature of 64 hexadecimal digits, got {got:?}, which is neither")]
     SignatureNotHex { got: String },
-    #[error("expected the manifest with signature {expected}, the Coordinator has {got}")]
-    OtherManifest { expected: String, got: String },
     #[error("manifest {} {findings}", path.display())]
     Findings { path: PathBuf, findings: Findings },
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    #[error("{0}")]
+    Flags(&'static str),
+    #[error("--pkcs11-config: keys on PKCS#11 tokens are not supported by this version")]
+    Pkcs11,
+    #[error("the commands for Kubernetes clusters (install, uninstall, precheck, check) are not part of this version")]
+    ClusterCommand,
+    #[error("recovery data {}: there is no secret {name:?}, only {names}", path.display())]
+    RecoveryName { path: PathBuf, name: String, names: String },
+    #[error("recovery data {} hold several secrets: {names}", path.display())]
+    RecoveryNameMissing { path: PathBuf, names: String },
+    #[error("expected recovery data (JSON with RecoverySecrets) in {}, because a name is given", path.display())]
+    NoRecoveryData { path: PathBuf },
+    #[error("remembered state {}", path.display())]
+    Head {
+        path: PathBuf,
+        #[source]
+        source: DecodeError,
+    },
+    #[error("the Coordinator's state is not the one that is remembered in {}: {difference}", path.display())]
+    OtherState { path: PathBuf, difference: Difference },
+    #[error("evidence {}", path.display())]
+    Evidence {
+        path: PathBuf,
+        #[source]
+        source: DecodeError,
+    },
+    #[error("secrets {}", path.display())]
+    SecretsFile {
+        path: PathBuf,
+        #[source]
+        source: DecodeError,
+    },
+    #[error("{}: {reason}", path.display())]
+    SecretPem { path: PathBuf, reason: String },
+    #[error("secret {name:?}: expected a known type, got {got:?}")]
+    SecretType { name: String, got: String },
+    #[error("update log: package {package:?} is not in the manifest")]
+    LogPackage { package: String },
+    #[error("the Coordinator's manifest is not a JSON object with packages: {reason}")]
+    ManifestForm { reason: String },
+    #[error("Coordinator public key {}: {reason}", path.display())]
+    PublicKeyFile { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Enclave(#[from] EnclaveError),
     #[error("the manifest is set, but its recovery data could not be saved; it is printed on standard output")]
     RecoveryDataNotSaved(#[source] Box<Cause>),
     #[error("cannot start")]
@@ -152,12 +201,31 @@ impl Failure {
                 "if the deployment was made anew, verify it with `marblerun manifest verify`; otherwise this is another \
                  Coordinator",
             ),
-            Cause::OtherManifest { .. } => Some("`marblerun manifest get` shows the Coordinator's manifest"),
             Cause::Findings { findings, .. } => findings.hint(),
             Cause::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => Some("check the path"),
             Cause::Read { .. } | Cause::Write { .. } => Some("check the path and its permissions"),
             Cause::Yaml { source, .. } => return source.hint(),
             Cause::SignatureLength { .. } | Cause::SignatureNotHex { .. } => Some("check the file's path"),
+            Cause::Credentials(error) => error.hint(),
+            Cause::Recovery(error) => error.hint(),
+            Cause::Enclave(error) => error.hint(),
+            Cause::Flags(_) => Some("see --help"),
+            Cause::Pkcs11 => Some("give certificate and key as files with --cert and --key"),
+            Cause::ClusterCommand => Some("install the Coordinator with its Helm chart, or run it standalone"),
+            Cause::RecoveryName { .. } => Some("give the name with --name"),
+            Cause::RecoveryNameMissing { .. } => Some("choose yours with --name"),
+            Cause::NoRecoveryData { .. } => Some("leave --name out where the file is the raw secret"),
+            Cause::Head { .. } => {
+                Some("remove the file if it was changed by mistake; `marblerun manifest verify` writes it")
+            }
+            Cause::OtherState { .. } => Some(
+                "find out why first: somebody may have brought back an old state; to trust it nevertheless, remove the file \
+                 (`recover`: --accept-other-state)",
+            ),
+            Cause::SecretsFile { .. } => Some(
+                "expected is {\"name\": {\"Key\": base64}} or, for certificates, {\"name\": {\"Cert\": base64 of DER, \
+                 \"Private\": base64 of DER}}; PEM files go with --from-pem",
+            ),
             Cause::RecoveryDataNotSaved(_) => Some("save the line with RecoverySecrets: it is not given again"),
             _ => None,
         };

@@ -25,3 +25,10 @@ pub(crate) fn write(what: &'static str, path: &Path, content: &[u8]) -> Result<(
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).map_err(error)?;
     file.write_all(content).map_err(error)
 }
+
+/// Writes a new file that is readable by its owner only; an existing one is left alone.
+pub(crate) fn write_new(what: &'static str, path: &Path, content: &[u8]) -> Result<(), Cause> {
+    let error = |source| Cause::Write { what, path: path.to_owned(), source };
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(error)?;
+    file.write_all(content).map_err(error)
+}

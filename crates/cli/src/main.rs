@@ -5,13 +5,18 @@
 mod args;
 mod cache;
 mod commands;
+mod credentials;
 mod exit;
 mod failure;
 mod files;
 mod findings;
+mod head;
 mod manifest_file;
 mod output;
+mod progress;
+mod recovery_data;
 mod trust;
+mod updated_manifest;
 mod yaml;
 
 use std::io::IsTerminal as _;
@@ -28,8 +33,9 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error).into(),
     };
-    let mut output = Output::new(arguments.format());
+    let mut output = Output::new(arguments.format(), arguments.global.quiet);
     let outcome = commands::run(&arguments, &mut output);
+    drop(output);
     match outcome {
         Ok(status) => status.into(),
         Err(failure) if failure.is_broken_pipe() => ExitStatus::Success.into(),

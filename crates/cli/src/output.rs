@@ -5,6 +5,8 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
+use crate::progress::Progress;
+
 /// Form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
@@ -18,46 +20,60 @@ pub(crate) enum Format {
 #[derive(Debug)]
 pub(crate) struct Output {
     format: Format,
+    quiet: bool,
+    progress: Progress,
 }
 
 impl Output {
-    pub(crate) fn new(format: Format) -> Self {
-        Self { format }
+    /// With `quiet`, lines of progress are left out.
+    pub(crate) fn new(format: Format, quiet: bool) -> Self {
+        Self { format, quiet, progress: Progress::start(quiet) }
     }
 
     pub(crate) fn is_json(&self) -> bool {
         self.format == Format::Json
     }
 
-    /// A line of progress, or a warning, that MarbleRun v1.9.1 prints on stdout as well; on stderr beside JSON.
+    /// A line of progress, which MarbleRun v1.9.1 prints on stdout; on stderr beside JSON.
+    pub(crate) fn step(&mut self, line: &str) -> io::Result<()> {
+        if self.quiet { Ok(()) } else { self.note(line) }
+    }
+
+    /// A note that must be seen, which MarbleRun v1.9.1 prints on stdout; on stderr beside JSON.
     pub(crate) fn note(&mut self, line: &str) -> io::Result<()> {
-        match self.format {
+        self.progress.suspend(|| match self.format {
             Format::Text => writeln!(io::stdout(), "{}", printable(line)),
             Format::Json => writeln!(io::stderr(), "{}", printable(line)),
-        }
+        })
     }
 
     /// A warning where stdout holds the result and nothing else.
     pub(crate) fn warn(&mut self, line: &str) -> io::Result<()> {
-        writeln!(io::stderr(), "Warning: {}", printable(line))
+        self.progress.suspend(|| writeln!(io::stderr(), "Warning: {}", printable(line)))
     }
 
     /// A line of the result, for people.
     pub(crate) fn line(&mut self, line: &str) -> io::Result<()> {
-        writeln!(io::stdout(), "{}", printable(line))
+        self.progress.suspend(|| writeln!(io::stdout(), "{}", printable(line)))
     }
 
     /// Bytes of the result as they are, followed by a line end.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(bytes)?;
-        stdout.write_all(b"\n")?;
-        stdout.flush()
+        self.raw(&[bytes, b"\n"])
+    }
+
+    /// Bytes of the result as they are, one part behind the other.
+    pub(crate) fn raw(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        self.progress.suspend(|| {
+            let mut stdout = io::stdout().lock();
+            parts.iter().try_for_each(|part| stdout.write_all(part))?;
+            stdout.flush()
+        })
     }
 
     /// The result as JSON.
     pub(crate) fn json(&mut self, value: &Value) -> io::Result<()> {
-        writeln!(io::stdout(), "{value:#}")
+        self.progress.suspend(|| writeln!(io::stdout(), "{value:#}"))
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use marblerun_attestation::{Claims, TcbStatus, TrustClass, TrustRoots};
 use marblerun_client::{
-    Address, AttestedCoordinator, CertificateChain, Client, CollateralSource, Coordinator, EraConfig,
+    Address, AttestedCoordinator, CertificateChain, Client, CollateralSource, Coordinator, EraConfig, Evidence,
     MAX_ERA_CONFIG_BYTES, NonceChoice, Policy, Timeouts,
 };
 use marblerun_collateral::Bundle;
@@ -17,11 +17,14 @@ use crate::args::Global;
 use crate::cache;
 use crate::failure::{Cause, Failure};
 use crate::files;
+use crate::head;
 use crate::output::Output;
 
 /// Files that are looked for where no era config is given, in this order.
 const ERA_CONFIGS: [&str; 2] = ["era-config.json", "coordinator-era.json"];
 const MAX_ROOT_BYTES: usize = 64 * 1024;
+/// Evidence holds a quote and collateral, together below 100 KiB.
+const MAX_EVIDENCE_BYTES: usize = 1024 * 1024;
 /// A status that old files name; no verdict has it.
 const UNKNOWN_STATUS: &str = "Unknown";
 
@@ -48,10 +51,14 @@ impl Known {
         Ok(Client::pinned_to(self.address.clone(), self.chain.root(), self.timeouts)?)
     }
 
-    /// Keeps the certificates for later commands, where that is right.
-    pub(crate) fn write_cache(&self, global: &Global) -> Result<(), Cause> {
-        match self.trust {
-            Trust::Attested(_) => cache::write(global, &self.chain),
+    /// Keeps the certificates, and the state with the manifest of this fingerprint, for later commands, where that is
+    /// right.
+    pub(crate) fn write_cache(&self, global: &Global, manifest: &str) -> Result<(), Cause> {
+        match &self.trust {
+            Trust::Attested(attested) => {
+                cache::write(global, &self.chain)?;
+                head::remember(global, attested.statement(), manifest)
+            }
             Trust::Cached => Ok(()),
             Trust::Nothing => cache::write_unverified(global, &self.chain),
         }
@@ -103,8 +110,20 @@ pub(crate) fn block_on<T>(call: impl Future<Output = Result<T, Failure>>) -> Res
     runtime.block_on(call)
 }
 
-/// Fetches and verifies the Coordinator's quote; with `--insecure` only fetches.
+/// Fetches and verifies the Coordinator's quote, and that its state does not lie behind the remembered one. With
+/// `--insecure` only fetches.
 pub(crate) async fn attest(global: &Global, address: &str, output: &mut Output) -> Result<Known, Failure> {
+    let known = attest_for_recovery(global, address, output).await?;
+    if let Trust::Attested(attested) = &known.trust
+        && let Some(statement) = attested.statement()
+    {
+        head::advance(global, statement, output)?;
+    }
+    Ok(known)
+}
+
+/// The same for commands that compare the state with the remembered one themselves.
+pub(crate) async fn attest_for_recovery(global: &Global, address: &str, output: &mut Output) -> Result<Known, Failure> {
     let address = Address::parse(address)?;
     // Everything that can be wrong with the flags comes before the first packet.
     let policy = if global.insecure { None } else { Some(policy(global)?) };
@@ -131,6 +150,19 @@ pub(crate) async fn attest(global: &Global, address: &str, output: &mut Output) 
         files::write("quote", path, &quote)?;
     }
     Ok(Known { chain, trust, address, timeouts })
+}
+
+/// Verifies evidence that was saved to a file.
+pub(crate) fn verify_evidence(
+    global: &Global,
+    path: &Path,
+    output: &mut Output,
+) -> Result<AttestedCoordinator, Failure> {
+    let text = files::read("evidence", path, MAX_EVIDENCE_BYTES)?;
+    let evidence = Evidence::parse(&text).map_err(|source| Cause::Evidence { path: path.to_owned(), source })?;
+    let attested = evidence.verify(&path.display().to_string(), &policy(global)?, UnixTime::now())?;
+    show_notes(&attested, output)?;
+    Ok(attested)
 }
 
 /// A Coordinator that was verified before: the cached root. Without a cache, or with `--era-config`, it is attested.

@@ -12,6 +12,7 @@ use crate::chain::CertificateChain;
 use crate::collateral::CollateralSource;
 use crate::era_config::EraConfig;
 use crate::error::AttestError;
+use crate::evidence::Evidence;
 use crate::statement::Statement;
 
 /// What a client demands of a Coordinator.
@@ -34,6 +35,7 @@ pub struct AttestedCoordinator {
     admission: Admission,
     warnings: Vec<ClientWarning>,
     statement: Option<Statement>,
+    evidence: Evidence,
 }
 
 impl AttestedCoordinator {
@@ -45,6 +47,11 @@ impl AttestedCoordinator {
     /// The evidence as it came.
     pub fn quote(&self) -> &[u8] {
         &self.quote
+    }
+
+    /// Everything that was verified, so that somebody else can verify it again.
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
     }
 
     /// What the quote claims.
@@ -102,6 +109,7 @@ pub fn verify_answer(
         admission: admitted.admission,
         warnings: admitted.warnings,
         statement,
+        evidence: Evidence { answer: answer.clone(), nonce: nonce.to_vec() },
     })
 }
 

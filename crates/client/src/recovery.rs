@@ -32,11 +32,14 @@ pub enum RecoveryError {
     #[error("the recovery key is not PEM")]
     KeyPem(#[source] PemError),
     /// No RSA key in the file.
-    #[error("expected a PEM block PRIVATE KEY or RSA PRIVATE KEY as recovery key, got {got}")]
+    #[error("expected an RSA key (PEM block PRIVATE KEY or RSA PRIVATE KEY) as recovery key, got {got}")]
     NoKey {
         /// Labels of the blocks that are there.
         got: String,
     },
+    /// The key needs a password.
+    #[error("the recovery key is encrypted")]
+    EncryptedKey,
     /// Not an RSA key that is usable.
     #[error("expected an RSA key of 2048 to 8192 bits as recovery key, got another one: {reason}")]
     Key {
@@ -76,7 +79,7 @@ impl RecoveryError {
     /// What the user can do.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::KeyPem(PemError::Headers { .. }) => {
+            Self::KeyPem(PemError::Headers { .. }) | Self::EncryptedKey => {
                 Some("give the key without password, for example from `openssl pkey -in key.pem -out plain.pem`")
             }
             Self::NoKey { .. } => Some("give the private key to a public key in the manifest's RecoveryKeys"),
@@ -156,6 +159,9 @@ impl RecoveryKey {
     pub fn from_pem(text: &[u8]) -> Result<Self, RecoveryError> {
         let blocks = pem::decode_all(text).map_err(RecoveryError::KeyPem)?;
         let refused = |reason: String| RecoveryError::Key { reason };
+        if blocks.iter().any(|block| block.label == "ENCRYPTED PRIVATE KEY") {
+            return Err(RecoveryError::EncryptedKey);
+        }
         let block = blocks.iter().find(|block| matches!(block.label.as_str(), pem::PRIVATE_KEY | "RSA PRIVATE KEY"));
         let Some(block) = block else {
             let labels: Vec<_> = blocks.iter().map(|block| block.label.as_str()).collect();

@@ -2,7 +2,7 @@
 //!
 //! JSON: `{"certificate": PEM text, "coordinator": {...}}`; no file is written then.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use marblerun_client::CertificateChain;
 use rustls_pki_types::UnixTime;
@@ -54,7 +54,7 @@ pub(crate) fn run(
     arguments: &CertificateArguments,
     output: &mut Output,
 ) -> Result<ExitStatus, Failure> {
-    let file = arguments.output.clone().unwrap_or_else(|| PathBuf::from(which.default_file()));
+    let file = arguments.output.file().unwrap_or_else(|| Path::new(which.default_file()));
     trust::block_on(async {
         let coordinator = trust::attest(global, &arguments.coordinator, output).await?;
         if coordinator.is_attested() {
@@ -64,7 +64,7 @@ pub(crate) fn run(
         if output.is_json() {
             output.json(&json!({"certificate": pem, "coordinator": coordinator.to_json()}))?;
         } else {
-            write(which, &file, &pem, output)?;
+            write(which, file, &pem, output)?;
         }
         Ok(ExitStatus::Success)
     })

@@ -4,8 +4,7 @@
 
 use std::path::Path;
 
-use marblerun_json::ObjectEncoder;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::args::Global;
 use crate::exit::ExitStatus;
@@ -13,7 +12,7 @@ use crate::failure::{Cause, Failure};
 use crate::findings::Findings;
 use crate::manifest_file::ManifestFile;
 use crate::output::Output;
-use crate::{files, trust};
+use crate::{recovery_data, trust};
 
 /// Flags of the command.
 pub(crate) struct Options<'a> {
@@ -42,50 +41,23 @@ pub(crate) fn run(
         let coordinator = trust::attest(global, address, output).await?;
         let client = coordinator.client()?;
         let signature = file.signature();
-        output.note(match coordinator.is_attested() {
+        output.step(match coordinator.is_attested() {
             true => "Successfully verified Coordinator, now uploading manifest",
             false => "Uploading manifest",
         })?;
-        output.note(&format!("Manifest signature: {signature}"))?;
+        output.step(&format!("Manifest signature: {signature}"))?;
         let recovery = client.set_manifest(&file.bytes).await?.recovery_secrets;
         output.note("Manifest successfully set")?;
-
-        let recovery_text = (!recovery.is_empty()).then(|| {
-            let mut text = String::new();
-            ObjectEncoder::new(&mut text).member("RecoverySecrets", &recovery).finish();
-            text
-        });
-        let saved = save_recovery_data(recovery_text.as_deref(), options.recovery_file, output);
+        let saved = recovery_data::save(&recovery, options.recovery_file, output);
         if output.is_json() {
-            let secrets: Value = recovery_text
-                .as_deref()
-                .and_then(|text| serde_json::from_str::<Value>(text).ok())
-                .map_or_else(|| json!({}), |mut value| value["RecoverySecrets"].take());
             output.json(&json!({
                 "manifestSignature": signature,
-                "recoverySecrets": secrets,
+                "recoverySecrets": recovery_data::to_json(&recovery),
                 "coordinator": coordinator.to_json(),
             }))?;
         }
         saved?;
-        coordinator.write_cache(global)?;
+        coordinator.write_cache(global, &signature)?;
         Ok(ExitStatus::Success)
     })
-}
-
-/// Writes the recovery data to the file, or prints them; what cannot be written is printed, because it comes once.
-fn save_recovery_data(text: Option<&str>, file: Option<&Path>, output: &mut Output) -> Result<(), Failure> {
-    let Some(text) = text else { return Ok(()) };
-    match file {
-        Some(file) => {
-            if let Err(error) = files::write("recovery data", file, text.as_bytes()) {
-                output.note(text)?;
-                return Err(Cause::RecoveryDataNotSaved(Box::new(error)).into());
-            }
-            output.note(&format!("Recovery data written to {}", file.display()))?;
-        }
-        None if output.is_json() => {}
-        None => output.line(text)?,
-    }
-    Ok(())
 }

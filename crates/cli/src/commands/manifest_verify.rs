@@ -20,10 +20,7 @@ pub(crate) fn run(global: &Global, manifest: &Path, address: &str, output: &mut 
     let expected = expected_signature(manifest, output)?;
     trust::block_on(async {
         let coordinator = trust::attest(global, address, output).await?;
-        let answer = coordinator.client()?.manifest().await?;
-        if answer.fingerprint != expected {
-            return Err(Cause::OtherManifest { expected, got: answer.fingerprint }.into());
-        }
+        let answer = coordinator.client()?.verify_manifest(&expected).await?;
         if output.is_json() {
             output.json(&json!({
                 "manifestSignature": expected,
@@ -33,7 +30,7 @@ pub(crate) fn run(global: &Global, manifest: &Path, address: &str, output: &mut 
         } else {
             output.line("OK")?;
         }
-        coordinator.write_cache(global)?;
+        coordinator.write_cache(global, &answer.fingerprint)?;
         Ok(ExitStatus::Success)
     })
 }

@@ -3,15 +3,23 @@
 mod certificate;
 mod manifest_check;
 mod manifest_get;
+mod manifest_log;
 mod manifest_set;
 mod manifest_signature;
+mod manifest_update;
 mod manifest_verify;
+mod package_info;
+mod recover;
+mod recover_offline;
+mod secret_get;
+mod secret_set;
 mod status;
 mod version;
 
-use crate::args::{Arguments, CertificateCommand, Command, ManifestCommand};
+use crate::args::secret::SecretCommand;
+use crate::args::{Arguments, CertificateCommand, Command, ManifestCommand, SecretArguments};
 use crate::exit::ExitStatus;
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure};
 use crate::output::Output;
 use certificate::Which;
 
@@ -20,6 +28,23 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<ExitStat
     let global = &arguments.global;
     match &arguments.command {
         Command::Status { coordinator, .. } => status::run(global, coordinator, output),
+        Command::Manifest(ManifestCommand::Log { coordinator, output: target }) => {
+            manifest_log::run(global, coordinator, target, output)
+        }
+        Command::Manifest(ManifestCommand::Update(command)) => manifest_update::run(global, command, output),
+        Command::Secret(SecretArguments { credentials, command }) => match command {
+            SecretCommand::Set { file, coordinator, from_pem, .. } => {
+                secret_set::run(global, credentials, file, from_pem.as_deref(), coordinator, output)
+            }
+            SecretCommand::Get { words, output: target } => secret_get::run(global, credentials, words, target, output),
+        },
+        Command::Recover(arguments) => recover::run(global, arguments, output),
+        Command::RecoverWithSignature(arguments) => match &arguments.command {
+            None => recover::run_signed(global, arguments, output),
+            Some(command) => recover_offline::run(global, command, output),
+        },
+        Command::PackageInfo { path, .. } => package_info::run(path, output),
+        Command::Install { .. } => Err(Cause::ClusterCommand.into()),
         Command::Version { .. } => version::run(output),
         Command::Certificate(CertificateCommand::Root(arguments)) => {
             certificate::run(global, Which::Root, arguments, output)
@@ -30,8 +55,19 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<ExitStat
         Command::Certificate(CertificateCommand::Chain(arguments)) => {
             certificate::run(global, Which::Chain, arguments, output)
         }
-        Command::Manifest(ManifestCommand::Get { coordinator, output: file, signature, keep_cert }) => {
-            let options = manifest_get::Options { file: file.as_deref(), signature: *signature, keep_cert: *keep_cert };
+        Command::Manifest(ManifestCommand::Get {
+            coordinator,
+            output: target,
+            signature,
+            display_update,
+            keep_cert,
+        }) => {
+            let options = manifest_get::Options {
+                file: target.file(),
+                signature: *signature,
+                display_update: *display_update,
+                keep_cert: *keep_cert,
+            };
             manifest_get::run(global, coordinator, &options, output)
         }
         Command::Manifest(ManifestCommand::Set { manifest, coordinator, recoverydata, warnings, .. }) => {
