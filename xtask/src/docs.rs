@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process::say;
 
-/// Checks links of all documents, and the tests and files that they name.
+/// Checks links of all documents, and the tests, files and tasks that they name. Other commands are executed by tests.
 ///
 /// # Errors
 ///
@@ -34,6 +34,11 @@ pub fn run(workspace: &Path) -> Result<()> {
         for path in named_paths(&text) {
             if !workspace.join(path).exists() {
                 missing.push(format!("{place}: file {path}"));
+            }
+        }
+        for task in named_tasks(&text) {
+            if !is_task(task) {
+                missing.push(format!("{place}: cargo xtask {task}"));
             }
         }
     }
@@ -86,6 +91,17 @@ fn named_paths(text: &str) -> Vec<&str> {
         .collect()
 }
 
+/// Names of tasks, written as `cargo xtask …`.
+fn named_tasks(text: &str) -> Vec<&str> {
+    let words = text.split("cargo xtask ").skip(1).map(|rest| rest.split(|c: char| !c.is_ascii_lowercase()).next());
+    words.flatten().filter(|word| !word.is_empty()).collect()
+}
+
+fn is_task(name: &str) -> bool {
+    let names = crate::USAGE.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    names.filter(|known| !known.is_empty()).any(|known| known == name)
+}
+
 fn code_spans(text: &str) -> impl Iterator<Item = &str> {
     text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
 }
@@ -130,5 +146,7 @@ mod tests {
         assert_eq!(links(text), ["docs/a.md"]);
         assert_eq!(named_tests(text), ["a_test_of_a_name"]);
         assert_eq!(named_paths(text), ["crates/pki"]);
+        assert_eq!(named_tasks("`cargo xtask demo`, cargo xtask TASK\n$ cargo xtask dist\n"), ["demo", "dist"]);
+        assert!(is_task("demo") && is_task("docs") && !is_task("run") && !is_task(""));
     }
 }
