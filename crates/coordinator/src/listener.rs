@@ -1,43 +1,39 @@
-//! Accepting connections: TLS, limits, and handing each connection to hyper.
+//! Accepting connections, and the limits of what they may take.
 //!
-//! One loop serves both listeners. Whoever says nothing costs one permit for a bounded time; whoever is over a limit
-//! is closed at once, so that the others are served.
+//! One loop serves both listeners. When all places are taken, whoever has most connections that do nothing loses one, so
+//! that the others are served.
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulConnection;
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
-use tower::ServiceExt as _;
+use tokio::net::TcpListener;
 use tracing::{debug, warn};
 
-use crate::body_budget::{BodyBudget, BudgetedBody};
-use crate::tls::{Generation, ListenerTls};
-
-/// Receive window of HTTP/2, for a stream and for a connection: the protocol's own default (RFC 9113 6.9.2).
-const HTTP2_WINDOW_BYTES: u32 = 65_535;
+use crate::answer_budget::AnswerBudget;
+use crate::body_budget::BodyBudget;
+use crate::connection::{Connection, Serving};
+use crate::fair::{Connections, Source};
+use crate::handshake::Handshakes;
+use crate::tls::ListenerTls;
 
 /// Limits of one listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Open connections; the next one is closed at once.
+    /// Open connections. For the next one, one without a request is closed: of the address that has most of them, the
+    /// oldest that never asked; if all carry requests, the next one is closed at once.
     pub max_connections: usize,
-    /// Handshakes in flight; the next one waits for a place within its own handshake time.
+    /// Open connections of one address (IPv6: of one network of 64 bits), with the same rule.
+    pub max_connections_of_one_address: usize,
+    /// Handshakes in flight; the next one waits for a place within its own handshake time, or takes that of an address
+    /// with more of them.
     pub max_handshakes: usize,
+    /// Handshakes whose cryptography is computed at the same time; others wait, and addresses take turns.
+    pub max_computed_handshakes: usize,
+    /// Handshakes that are begun within a second; others wait, and addresses take turns.
+    pub max_handshakes_per_second: u32,
     /// From the TCP connection to the end of the TLS handshake.
     pub handshake_timeout: Duration,
     /// From the first byte of a request head to its end.
@@ -50,15 +46,28 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Bytes of all request bodies that are being read or worked on; beyond it requests are told to come again.
     pub max_body_bytes_in_flight: usize,
+    /// Bytes of all answers that clients have not taken; beyond it requests are told to come again.
+    pub max_answer_bytes_in_flight: usize,
+    /// How long a client may take for an answer, beside the time for its bytes at
+    /// [`MIN_BYTES_PER_SECOND`](crate::answer_budget::MIN_BYTES_PER_SECOND); a sixteenth of it while more than half of
+    /// the bytes above are in use.
+    pub answer_timeout: Duration,
+    /// How long a client may take nothing at all that was sent to it.
+    pub write_timeout: Duration,
     /// Concurrent requests of one HTTP/2 connection.
     pub max_streams: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             max_connections: 8192,
+            max_connections_of_one_address: 6144,
             max_handshakes: 256,
+            // The other half of the processors is for those who are connected.
+            max_computed_handshakes: (processors / 2).max(1),
+            max_handshakes_per_second: 2000,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
             max_header_bytes: 64 * 1024,
@@ -66,6 +75,10 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(60),
             // Five of the longest bodies of the client API, thirty of the Marble API.
             max_body_bytes_in_flight: 128 * 1024 * 1024,
+            // Eight of the longest activations, and eight of the longest lists of secrets for others.
+            max_answer_bytes_in_flight: 256 * 1024 * 1024,
+            answer_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(30),
             max_streams: 64,
         }
     }
@@ -141,9 +154,16 @@ impl Listener {
 
     /// Serves until the future is dropped.
     pub async fn serve(self) {
-        let connections = Arc::new(Semaphore::new(self.limits.max_connections));
-        let handshakes = Arc::new(Semaphore::new(self.limits.max_handshakes));
-        let bodies = BodyBudget::new(self.limits.max_body_bytes_in_flight);
+        let limits = self.limits;
+        let connections = Connections::new(limits.max_connections, limits.max_connections_of_one_address);
+        let serving = Arc::new(Serving {
+            protocols: self.protocols,
+            limits,
+            router: self.router,
+            handshakes: Handshakes::new(&limits),
+            bodies: BodyBudget::new(limits.max_body_bytes_in_flight),
+            answers: AnswerBudget::new(limits.max_answer_bytes_in_flight),
+        });
         loop {
             let (stream, peer) = match self.socket.accept().await {
                 Ok(accepted) => accepted,
@@ -154,162 +174,19 @@ impl Listener {
                     continue;
                 }
             };
-            let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
-                debug!(peer.addr = %peer, limit = self.limits.max_connections, "connection refused: too many are open");
+            let Some(place) = connections.admit(Source::from(peer.ip())) else {
+                debug!(peer.addr = %peer, "connection refused: too many are open, and all of them at work");
                 continue;
             };
-            let connection = Connection {
-                shown: self.tls.subscribe(),
-                protocols: self.protocols,
-                limits: self.limits,
-                router: self.router.clone(),
-                handshakes: Arc::clone(&handshakes),
-                bodies: bodies.clone(),
-                _permit: permit,
-            };
+            let connection = Connection { serving: Arc::clone(&serving), shown: self.tls.subscribe(), peer };
             // The task ends with its connection; each step of it is bounded in time.
-            tokio::spawn(connection.run(stream, peer));
+            tokio::spawn(connection.run(stream, place));
         }
     }
 }
 
 fn is_no_ipv6(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
-}
-
-struct Connection {
-    shown: watch::Receiver<Option<Arc<Generation>>>,
-    protocols: Protocols,
-    limits: Limits,
-    router: Router,
-    handshakes: Arc<Semaphore>,
-    bodies: BodyBudget,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Connection {
-    async fn run(mut self, stream: TcpStream, peer: SocketAddr) {
-        // Small answers must not wait for the peer's acknowledgement.
-        let _ = stream.set_nodelay(true);
-        let Some((stream, shown)) = self.handshake(stream, peer).await else { return };
-        let session = stream.get_ref().1;
-        if self.protocols == Protocols::Http2Only && session.alpn_protocol() != Some(b"h2") {
-            debug!(peer.addr = %peer, "connection closed: HTTP/2 was not negotiated");
-            return;
-        }
-        let leaf = session.peer_certificates().and_then(<[_]>::first).map(|leaf| Arc::from(leaf.as_ref()));
-        self.http(stream, PeerCertificate(leaf), shown, peer).await;
-    }
-
-    async fn handshake(
-        &mut self,
-        stream: TcpStream,
-        peer: SocketAddr,
-    ) -> Option<(TlsStream<TcpStream>, ShownCertificate)> {
-        let handshake = async {
-            // Whoever says nothing takes no place from those who do.
-            stream.peek(&mut [0]).await.ok()?;
-            let _place = self.handshakes.acquire().await.ok()?;
-            // Taken here and not at the hello, so that it is certain which certificate the client saw.
-            let generation = self.shown.borrow_and_update().clone()?;
-            match TlsAcceptor::from(generation.config()).accept(stream).await {
-                Ok(stream) => Some((stream, ShownCertificate(Arc::clone(generation.certificate())))),
-                Err(error) => {
-                    debug!(peer.addr = %peer, error = &error as &dyn std::error::Error, "TLS handshake failed");
-                    None
-                }
-            }
-        };
-        timeout(self.limits.handshake_timeout, handshake).await.ok().flatten()
-    }
-
-    async fn http(
-        self,
-        stream: TlsStream<TcpStream>,
-        certificate: PeerCertificate,
-        shown: ShownCertificate,
-        peer: SocketAddr,
-    ) {
-        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let (router, bodies) = (self.router.clone(), self.bodies.clone());
-        let asked = Arc::new(AtomicBool::new(false));
-        let first_request = Arc::clone(&asked);
-        let service = TowerToHyperService::new(tower::service_fn(move |mut request: hyper::Request<Incoming>| {
-            first_request.store(true, Ordering::Relaxed);
-            request.extensions_mut().insert(certificate.clone());
-            request.extensions_mut().insert(shown.clone());
-            request.extensions_mut().insert(PeerAddress(peer));
-            let account = bodies.account();
-            request.extensions_mut().insert(account.clone());
-            let body = |body| axum::body::Body::new(BudgetedBody::new(body, account.clone()));
-            let answer = router.clone().oneshot(request.map(body) as Request);
-            async move {
-                let answer = answer.await;
-                // What was read may be in use until the answer is there.
-                drop(account);
-                answer
-            }
-        }));
-        let io = TokioIo::new(stream);
-        let (http1, http2, mut other_certificate) = (self.http1(), self.http2(), self.shown.clone());
-        let served = async {
-            if is_http2 {
-                until_another_certificate(http2.serve_connection(io, service), &mut other_certificate).await
-            } else {
-                until_another_certificate(http1.serve_connection(io, service), &mut other_certificate).await
-            }
-        };
-        // A client may finish the handshake and then say nothing; HTTP/2 would wait for its preface without end.
-        let idle = async {
-            tokio::time::sleep(self.limits.idle_timeout).await;
-            if asked.load(Ordering::Relaxed) {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            served = served => if let Err(error) = served {
-                debug!(peer.addr = %peer, error = &error as &dyn std::error::Error, "connection ended with an error");
-            },
-            () = idle => debug!(peer.addr = %peer, "connection closed: no request came"),
-        }
-    }
-
-    fn http1(&self) -> http1::Builder {
-        let mut builder = http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.header_timeout)
-            .max_buf_size(self.limits.max_header_bytes.max(8192));
-        builder
-    }
-
-    fn http2(&self) -> http2::Builder<TokioExecutor> {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .keep_alive_interval(self.limits.idle_timeout)
-            .keep_alive_timeout(self.limits.idle_timeout)
-            .max_header_list_size(u32::try_from(self.limits.max_header_bytes).unwrap_or(u32::MAX))
-            .max_concurrent_streams(self.limits.max_streams)
-            // What a client may send before anybody asked for it, which no budget counts.
-            .initial_connection_window_size(HTTP2_WINDOW_BYTES)
-            .initial_stream_window_size(HTTP2_WINDOW_BYTES);
-        builder
-    }
-}
-
-/// Serves a connection to its end. Once another certificate is shown, it ends after the requests that it carries: what
-/// it was built on is no longer ours to speak for.
-async fn until_another_certificate<C: GracefulConnection>(
-    connection: C,
-    shown: &mut watch::Receiver<Option<Arc<Generation>>>,
-) -> Result<(), C::Error> {
-    let mut connection = pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return ended,
-        Ok(()) = shown.changed() => connection.as_mut().graceful_shutdown(),
-    }
-    connection.await
 }
 
 /// The other end of the connection that carries a request, as a request extension.

@@ -12,6 +12,7 @@ use tonic::Status;
 use tracing::{info, info_span, warn};
 
 use super::status::Refused;
+use crate::answer_budget::AnswerAccount;
 use crate::body_budget::BodyAccount;
 use crate::clock::now;
 use crate::metrics::{Event, Metrics};
@@ -33,6 +34,15 @@ pub(super) struct Peer {
     pub(super) shown: Arc<[u8]>,
 }
 
+/// What one request takes of the memory of all.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Accounts {
+    /// For the bytes of the request.
+    pub(super) body: Option<BodyAccount>,
+    /// For the bytes of the answer.
+    pub(super) answer: Option<AnswerAccount>,
+}
+
 /// Activates Marbles.
 pub struct Activator {
     trust: Arc<Trust>,
@@ -48,7 +58,7 @@ impl Activator {
         Self { trust, view, writer, places: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), metrics }
     }
 
-    /// Answers one request of `peer`; `account` is what the request takes.
+    /// Answers one request of `peer`, on these accounts.
     ///
     /// # Errors
     ///
@@ -57,12 +67,12 @@ impl Activator {
         self: Arc<Self>,
         peer: Peer,
         request: ActivationReq,
-        account: Option<BodyAccount>,
+        accounts: Accounts,
     ) -> Result<Parameters, Status> {
         let marble_type = shortened(&request.marble_type);
         let uuid = shortened(&request.uuid);
         let quote = self.metrics.as_ref().map(|_| Event::kept_quote(&request.quote)).unwrap_or_default();
-        match self.answer(peer, request, account).await {
+        match self.answer(peer, request, accounts).await {
             Ok(prepared) => {
                 if let Some(metrics) = &self.metrics {
                     let event = Event::new(now(), marble_type.clone(), uuid, quote);
@@ -87,7 +97,7 @@ impl Activator {
         self: &Arc<Self>,
         peer: Peer,
         request: ActivationReq,
-        account: Option<BodyAccount>,
+        accounts: Accounts,
     ) -> Result<Prepared, Refused> {
         let Peer { leaf, shown } = peer;
         let view = self.view.load();
@@ -111,11 +121,15 @@ impl Activator {
         let work = move || {
             let judged = span.in_scope(|| activator.judge_and_prepare(&view, candidate, &leaf, &request));
             // The request's bytes are in use until here.
-            drop(account);
+            drop(accounts.body);
             (judged, place)
         };
         let (judged, place) = tokio::task::spawn_blocking(work).await.map_err(|_| Refused::Interrupted)?;
         let (candidate, accepted, prepared) = judged?;
+        if let Some(account) = accounts.answer {
+            // Before anything is counted: a Marble that comes again has lost nothing.
+            account.reserve(size(&prepared.parameters))?;
+        }
 
         if let Some(news) = accepted.news {
             self.writer.submit(Command::AcceptCollateral(news)).await?;
@@ -150,6 +164,14 @@ impl Activator {
         let prepared = candidate.prepare(&snapshot.identity, &request.uuid, &request.csr, now())?;
         Ok((candidate, accepted, prepared))
     }
+}
+
+/// Bytes of an answer, without the few that frame them.
+fn size(parameters: &marblerun_coordinator_core::parameters::Parameters) -> usize {
+    let sum = |values: &BTreeMap<String, SecretBytes>| -> usize {
+        values.iter().map(|(name, value)| name.len() + value.expose().len()).sum()
+    };
+    sum(&parameters.files) + sum(&parameters.env) + parameters.argv.iter().map(String::len).sum::<usize>()
 }
 
 /// The wire form; from here on the secrets are bytes on their way to the Marble.
@@ -210,7 +232,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let activator = activator(directory.path(), 1);
         let peer = Peer { leaf: Some(Arc::from(&b"leaf"[..])), shown: Arc::from(&b"before an update"[..]) };
-        let status = Arc::clone(&activator).activate(peer, ActivationReq::default(), None).await.unwrap_err();
+        let status =
+            Arc::clone(&activator).activate(peer, ActivationReq::default(), Accounts::default()).await.unwrap_err();
         assert_eq!(status.code(), Code::Unavailable, "{status}");
     }
 
@@ -219,7 +242,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let activator = activator(directory.path(), 1);
         let activate = |leaf: Option<&[u8]>| {
-            Arc::clone(&activator).activate(peer(&activator, leaf), ActivationReq::default(), None)
+            Arc::clone(&activator).activate(peer(&activator, leaf), ActivationReq::default(), Accounts::default())
         };
         let held = activator.places.try_acquire().unwrap();
         let status = activate(Some(b"leaf")).await.unwrap_err();
@@ -260,11 +283,12 @@ mod tests {
             {
                 let account = budget.account();
                 account.take(1).unwrap();
-                let mut call = std::pin::pin!(Arc::clone(&activator).activate(peer(), request.clone(), Some(account)));
+                let accounts = Accounts { body: Some(account), answer: None };
+                let mut call = std::pin::pin!(Arc::clone(&activator).activate(peer(), request.clone(), accounts));
                 let mut context = Context::from_waker(Waker::noop());
                 assert!(call.as_mut().poll(&mut context).is_pending());
             }
-            let status = Arc::clone(&activator).activate(peer(), request, None).await.unwrap_err();
+            let status = Arc::clone(&activator).activate(peer(), request, Accounts::default()).await.unwrap_err();
             assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
             assert!(budget.account().take(1).is_err(), "the request's bytes are still in use");
             free.send(()).unwrap();

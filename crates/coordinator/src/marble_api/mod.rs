@@ -1,6 +1,7 @@
 //! The Marble API: one gRPC method, `/rpc.Marble/Activate`.
 
 mod activate;
+mod codec;
 mod status;
 
 use std::convert::Infallible;
@@ -14,12 +15,13 @@ use axum::body::Body;
 use marblerun_api::rpc::{ActivationReq, ActivationResp};
 use marblerun_api::{ACTIVATE_PATH, MAX_MESSAGE_BYTES};
 use tonic::server::{Grpc, UnaryService};
-use tonic_prost::ProstCodec;
 use tower::Service;
 
 pub use activate::Activator;
 
-use self::activate::Peer;
+use self::activate::{Accounts, Peer};
+use self::codec::ActivationCodec;
+use crate::answer_budget::AnswerAccount;
 use crate::body_budget::BodyAccount;
 use crate::listener::{PeerCertificate, ShownCertificate};
 
@@ -57,7 +59,7 @@ impl Service<http::Request<Body>> for MarbleService {
             metrics.grpc.start();
         }
         Box::pin(async move {
-            let mut grpc = Grpc::new(ProstCodec::default())
+            let mut grpc = Grpc::new(ActivationCodec)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(MAX_RESPONSE_BYTES);
             let account = request.extensions().get::<BodyAccount>().cloned();
@@ -87,10 +89,13 @@ impl UnaryService<ActivationReq> for Activate {
         Box::pin(async move {
             let PeerCertificate(leaf) = request.extensions().get::<PeerCertificate>().cloned().unwrap_or_default();
             let shown = request.extensions().get::<ShownCertificate>().map(|shown| Arc::clone(&shown.0));
-            let account = request.extensions().get::<BodyAccount>().cloned();
+            let accounts = Accounts {
+                body: request.extensions().get::<BodyAccount>().cloned(),
+                answer: request.extensions().get::<AnswerAccount>().cloned(),
+            };
             // A request without it comes from no connection of ours, and no certificate is empty.
             let peer = Peer { leaf, shown: shown.unwrap_or_default() };
-            let parameters = activator.activate(peer, request.into_inner(), account).await?;
+            let parameters = activator.activate(peer, request.into_inner(), accounts).await?;
             Ok(tonic::Response::new(ActivationResp { parameters: Some(parameters) }))
         })
     }

@@ -4,6 +4,7 @@ use marblerun_coordinator_core::activation::ActivationError;
 use marblerun_coordinator_core::ledger::Refusal;
 use tonic::{Code, Status};
 
+use crate::answer_budget::OverBudget;
 use crate::report;
 use crate::trust::EvidenceError;
 use crate::writer::WriteError;
@@ -18,6 +19,8 @@ pub(super) enum Refused {
     NoCertificate,
     #[error("too many activations at once")]
     Busy,
+    #[error(transparent)]
+    Unread(#[from] OverBudget),
     #[error("the Coordinator's certificates were replaced since this connection was made; connect anew")]
     Outdated,
     #[error(transparent)]
@@ -34,7 +37,7 @@ impl Refused {
     pub(super) fn code(&self) -> Code {
         match self {
             Self::NoCertificate => Code::Unauthenticated,
-            Self::Busy => Code::ResourceExhausted,
+            Self::Busy | Self::Unread(_) => Code::ResourceExhausted,
             Self::Outdated => Code::Unavailable,
             Self::Evidence(error) if error.is_unavailable() => Code::Unavailable,
             Self::Evidence(_) => Code::PermissionDenied,
@@ -53,6 +56,8 @@ impl Refused {
             Self::Activation(State | UnknownType(_) | Refused(_) | Uuid(_)) => false,
             Self::Activation(_) => true,
             Self::NoCertificate | Self::Busy | Self::Outdated | Self::Evidence(_) | Self::Interrupted => false,
+            // It was, but the Marble will come again.
+            Self::Unread(_) => false,
         }
     }
 
@@ -60,7 +65,7 @@ impl Refused {
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::NoCertificate => "no-certificate",
-            Self::Busy => "busy",
+            Self::Busy | Self::Unread(_) => "busy",
             Self::Outdated => "outdated",
             Self::Evidence(error) => error.code(),
             Self::Activation(ActivationError::State) => "state",
@@ -131,6 +136,7 @@ mod tests {
         let budget = || Refusal::BudgetUsed { marble_type: "web".to_owned(), limit: 1 };
         check(Refused::NoCertificate, Code::Unauthenticated);
         check(Refused::Busy, Code::ResourceExhausted);
+        check(Refused::Unread(OverBudget), Code::ResourceExhausted);
         check(ActivationError::State.into(), Code::FailedPrecondition);
         check(ActivationError::UnknownType("x".to_owned()).into(), Code::PermissionDenied);
         check(ActivationError::Refused(budget()).into(), Code::PermissionDenied);

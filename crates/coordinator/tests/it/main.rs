@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 mod client_api;
+mod limits;
 mod marble_api;
 mod recovery_secrets;
 mod running;
