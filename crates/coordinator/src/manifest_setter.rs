@@ -135,19 +135,19 @@ impl ManifestSetter {
 const _: () = assert!(MAX_SHARES == MAX_RECOVERY_SHARES, "every set of shares that is made can be stored");
 
 /// Whom the state is wrapped for, and what each party gets.
-fn recipient(secrets: RecoverySecrets) -> Result<(RecoveryRecipient, BTreeMap<String, Vec<u8>>), SealError> {
+pub(crate) fn recipient(secrets: RecoverySecrets) -> Result<(RecoveryRecipient, BTreeMap<String, Vec<u8>>), SealError> {
     let RecoverySecrets { key, scheme, shares, encrypted } = secrets;
     let scheme = match scheme {
         Scheme::Single => RecoveryScheme::Single,
         Scheme::AllOf { .. } => RecoveryScheme::AllOf,
         Scheme::Threshold { threshold, .. } => RecoveryScheme::Threshold { threshold },
     };
-    let shares =
-        shares.into_iter().map(|share| RecoveryShare { public_key: share.public_key, share_hash: share.hash });
+    let shares = shares.into_iter().map(|share| RecoveryShare { public_key: share.public_key, share_hash: share.hash });
     Ok((RecoveryRecipient::new(key, scheme, shares.collect())?, encrypted))
 }
 
-fn sealed(mode: marblerun_manifest::SealMode) -> SealMode {
+/// The seal mode as the storage knows it.
+pub(crate) fn sealed(mode: marblerun_manifest::SealMode) -> SealMode {
     match mode {
         marblerun_manifest::SealMode::ProductKey => SealMode::Sealed(SealPolicy::ProductKey),
         marblerun_manifest::SealMode::UniqueKey => SealMode::Sealed(SealPolicy::UniqueKey),

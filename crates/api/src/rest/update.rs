@@ -44,6 +44,8 @@ impl UpdateAnswer {
     }
 }
 
+const APPLIED: &str = "All users have acknowledged the update manifest. Update successfully applied";
+
 /// Answer of POST update-manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AcknowledgeAnswer {
@@ -76,10 +78,26 @@ impl Object for AcknowledgeAnswer {
 }
 
 impl AcknowledgeAnswer {
+    /// The answer to an acknowledgement after which `missing_acknowledgments` of `missing_users` must still agree.
+    pub fn waiting(missing_acknowledgments: u64, missing_users: Vec<String>) -> Self {
+        let (words, names) = (missing_words(missing_acknowledgments), missing_users.join(", "));
+        Self {
+            message: format!("{words}.\nThe following users have not yet accepted: {names}"),
+            missing_users: Some(missing_users),
+            missing_acknowledgments,
+            recovery_secrets: None,
+        }
+    }
+
+    /// The answer to the last acknowledgement, with new recovery secrets if the recovery configuration changed.
+    pub fn applied(recovery_secrets: Option<BTreeMap<String, Vec<u8>>>) -> Self {
+        Self { message: APPLIED.to_owned(), recovery_secrets, ..Self::default() }
+    }
+
     /// The body in version 1: the words up to the list of users, which clients parse.
     pub fn to_v1(&self) -> String {
         let words = match self.missing_acknowledgments {
-            0 => "All users have acknowledged the update manifest. Update successfully applied".to_owned(),
+            0 => APPLIED.to_owned(),
             missing => missing_words(missing),
         };
         success(&words)

@@ -99,8 +99,8 @@ impl UpdateError {
 /// # Errors
 ///
 /// The first check that fails.
-pub fn prepare(snapshot: &Snapshot, user: &User, raw: Vec<u8>, now: Timestamp) -> Result<Prepared, UpdateError> {
-    let manifest = Manifest::decode(&raw).map_err(SetManifestError::from)?;
+pub fn prepare(snapshot: &Snapshot, user: &User, raw: &[u8], now: Timestamp) -> Result<Prepared, UpdateError> {
+    let manifest = Manifest::decode(raw).map_err(SetManifestError::from)?;
     if snapshot.pending_update.is_some() {
         return Err(UpdateError::Pending);
     }
@@ -109,7 +109,7 @@ pub fn prepare(snapshot: &Snapshot, user: &User, raw: Vec<u8>, now: Timestamp) -
         UpdateKind::PackageOnly => packages::prepare(snapshot, deployment, user, &manifest, now),
         UpdateKind::Full => {
             user.check(Permission::UpdateManifest, [])?;
-            let update = full::prepare(&snapshot.identity, deployment, &raw, &manifest, now)?;
+            let update = full::prepare(&snapshot.identity, deployment, raw, &manifest, now)?;
             step::initiate(snapshot, deployment, user, raw, update, now)
         }
     }

@@ -110,11 +110,11 @@ pub(super) fn initiate(
     snapshot: &Snapshot,
     deployment: &Arc<Deployment>,
     user: &User,
-    raw: Vec<u8>,
+    raw: &[u8],
     update: PreparedManifestUpdate,
     now: Timestamp,
 ) -> Result<Prepared, UpdateError> {
-    let pending = PendingUpdate::new(deployment, raw, user.name());
+    let pending = PendingUpdate::new(deployment, raw.to_vec(), user.name());
     let pending = pending.ok_or_else(|| UpdateError::NotAsked { user: user.name().to_owned() })?;
     if pending.names_bytes() > MAX_UPDATER_LIST_BYTES {
         return Err(UpdateError::UpdaterNames);

@@ -42,6 +42,10 @@ pub(super) enum Failure {
     Write(String),
     /// A read failed: wrong state, no quote.
     Read(String),
+    /// No update waits for acknowledgements.
+    NothingPending,
+    /// An acknowledgement or cancellation failed after the request was understood.
+    Step(String),
 }
 
 impl Failure {
@@ -55,7 +59,8 @@ impl Failure {
             (Self::TooLarge(_), _) => StatusCode::PAYLOAD_TOO_LARGE,
             (Self::Slow, _) => StatusCode::REQUEST_TIMEOUT,
             (Self::Busy, _) => StatusCode::SERVICE_UNAVAILABLE,
-            (Self::Write(_), Version::V2) | (Self::Read(_), _) => StatusCode::INTERNAL_SERVER_ERROR,
+            (Self::NothingPending, _) => StatusCode::NOT_FOUND,
+            (Self::Write(_), Version::V2) | (Self::Read(_) | Self::Step(_), _) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -67,7 +72,8 @@ impl Failure {
             Self::TooLarge(limit) => format!("request body: expected at most {limit} bytes, got more"),
             Self::Slow => "request body: expected it to arrive in time".to_owned(),
             Self::Busy => "too many requests at once: try again".to_owned(),
-            Self::BadRequest(text) | Self::Write(text) | Self::Read(text) => text.clone(),
+            Self::NothingPending => "expected a pending update, got none".to_owned(),
+            Self::BadRequest(text) | Self::Write(text) | Self::Read(text) | Self::Step(text) => text.clone(),
             Self::Member { message, .. } => (*message).to_owned(),
         }
     }
@@ -127,6 +133,10 @@ mod tests {
         check(Failure::Unauthorized("x"), Version::V1, 401, TEXT);
         check(Failure::Unauthorized("x"), Version::V2, 401, JSON);
         check(Failure::Forbidden("x"), Version::V2, 403, TEXT);
+        for version in [Version::V1, Version::V2] {
+            check(Failure::NothingPending, version, 404, TEXT);
+            check(Failure::Step("x".to_owned()), version, 500, TEXT);
+        }
         check(Failure::NotAllowed, Version::V2, 405, TEXT);
         check(Failure::Gone, Version::V1, 410, TEXT);
         check(Failure::Member { member: "x", reason: "y".to_owned(), message: "" }, Version::V2, 400, JSON);

@@ -6,6 +6,7 @@ mod counter;
 mod encoded;
 mod secrets;
 mod sign_quote;
+mod updates;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use marblerun_api::rest::{
 };
 use marblerun_coordinator_core::deployment::Deployment;
 use marblerun_coordinator_core::snapshot::Status;
+use marblerun_coordinator_core::update::PendingUpdate;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
@@ -67,13 +69,24 @@ struct Shared {
     /// The long answers that everyone gets, by version.
     manifest_answers: [Encoded<Deployment>; 2],
     quote_answers: [Encoded<QuoteAnswer>; 2],
+    /// The same in both versions.
+    pending_answer: Encoded<PendingUpdate>,
+    updates: Arc<Semaphore>,
 }
 
 /// Everything that the client listener answers.
 pub fn router(api: ClientApi) -> Router {
     let quotes = Arc::new(Semaphore::new(MAX_QUOTES_IN_FLIGHT));
-    let (manifest_answers, quote_answers) = Default::default();
-    let shared = Shared { api, quotes, uploads: secrets::places(), manifest_answers, quote_answers };
+    let (manifest_answers, quote_answers, pending_answer) = Default::default();
+    let shared = Shared {
+        api,
+        quotes,
+        uploads: secrets::places(),
+        manifest_answers,
+        quote_answers,
+        pending_answer,
+        updates: updates::places(),
+    };
     Router::new().fallback(dispatch).with_state(Arc::new(shared))
 }
 
@@ -97,6 +110,14 @@ async fn dispatch(State(shared): State<Arc<Shared>>, request: Request) -> Respon
         ("GET", v2::SECRETS) => (V2, shared.secrets(V2, &request).map(Bytes::from)),
         ("POST", v1::SECRETS) => (V1, shared.set_secrets(V1, request).await.map(Bytes::from)),
         ("POST", v2::SECRETS) => (V2, shared.set_secrets(V2, request).await.map(Bytes::from)),
+        ("POST", v1::UPDATE) => (V1, shared.update(V1, request).await.map(Bytes::from)),
+        ("POST", v2::UPDATE) => (V2, shared.update(V2, request).await.map(Bytes::from)),
+        ("GET", v1::UPDATE_MANIFEST) => (V1, shared.pending_update()),
+        ("GET", v2::UPDATE_MANIFEST) => (V2, shared.pending_update()),
+        ("POST", v1::UPDATE_MANIFEST) => (V1, shared.acknowledge_update(V1, request).await.map(Bytes::from)),
+        ("POST", v2::UPDATE_MANIFEST) => (V2, shared.acknowledge_update(V2, request).await.map(Bytes::from)),
+        ("POST", v1::UPDATE_CANCEL) => (V1, shared.cancel_update(V1, request).await.map(Bytes::from)),
+        ("POST", v2::UPDATE_CANCEL) => (V2, shared.cancel_update(V2, request).await.map(Bytes::from)),
         ("POST", v2::MONOTONIC_COUNTER) => (V2, shared.raise_counter(request).await.map(Bytes::from)),
         ("POST", v2::SIGN_QUOTE) => (V2, shared.sign_quote(request).await.map(Bytes::from)),
         ("POST", v1::RECOVER) => (V1, Err(Failure::Gone)),
@@ -145,17 +166,7 @@ impl Shared {
 
     async fn set_manifest(&self, version: Version, request: Request) -> Result<String, Failure> {
         let body = read_request(request, self.api.body_timeout).await?;
-        let raw = match version {
-            Version::V1 => body,
-            Version::V2 => {
-                // Megabytes of base64: too long for a thread that serves others.
-                let decoded = tokio::task::spawn_blocking(move || decode_request::<SetManifestRequest>(&body)).await;
-                let decoded = decoded.map_err(|_| Failure::Read("decoding the request was interrupted".to_owned()))?;
-                decoded
-                    .map_err(|error| Failure::BadRequest(format!("request body: {}", report::chain(&error))))?
-                    .manifest
-            }
-        };
+        let raw = decode_manifest(version, body).await?;
         let has_manifest = !raw.is_empty();
         match self.api.setter.set(raw).await {
             Ok(recovery_secrets) => {
@@ -214,6 +225,19 @@ impl Shared {
             Version::V2 => answer.to_v2(),
         })
     }
+}
+
+/// The manifest in the body of a request.
+async fn decode_manifest(version: Version, body: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    if version == Version::V1 {
+        return Ok(body);
+    }
+    // Megabytes of base64: too long for a thread that serves others.
+    let decoded = tokio::task::spawn_blocking(move || decode_request::<SetManifestRequest>(&body)).await;
+    let decoded = decoded.map_err(|_| Failure::Read("decoding the request was interrupted".to_owned()))?;
+    decoded
+        .map(|request| request.manifest)
+        .map_err(|error| Failure::BadRequest(format!("request body: {}", report::chain(&error))))
 }
 
 async fn read_request(request: Request, limit: Duration) -> Result<Vec<u8>, Failure> {
