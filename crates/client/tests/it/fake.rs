@@ -15,9 +15,11 @@ use marblerun_api::rest::{
 };
 use marblerun_attestation::{ReportData, ReportDigest, TrustRoots, with_oe_header};
 use marblerun_json::RawJson;
-use marblerun_pki::{AltNames, Issuer, KeyPair, pem, profile};
+use marblerun_pki::{AltNames, Issuer, KeyPair, pem, profile, tls as signature};
 use marblerun_software_tee::{CollateralOptions, DevelopmentRoot, EnclaveIdentity, RootOptions};
-use rustls::ServerConfig;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
@@ -112,6 +114,8 @@ pub(crate) struct Script {
     pub(crate) garbage: Option<&'static str>,
     /// Waits before it answers.
     pub(crate) delay: Duration,
+    /// Answers to requests (`METHOD /path`) that go before everything else.
+    pub(crate) canned: Vec<(&'static str, u16, String)>,
 }
 
 impl Script {
@@ -137,6 +141,7 @@ impl Script {
             proxy: None,
             garbage: None,
             delay: Duration::ZERO,
+            canned: Vec::new(),
         }
     }
 
@@ -182,6 +187,10 @@ impl Script {
         if let Some(garbage) = self.garbage {
             return (200, garbage.to_owned());
         }
+        let request = format!("{method} {path}");
+        if let Some((_, status, answer)) = self.canned.iter().find(|(canned, ..)| *canned == request) {
+            return (*status, answer.clone());
+        }
         if self.is_old && path.starts_with("/api/v2/") {
             return (405, rest::error(""));
         }
@@ -211,11 +220,23 @@ impl Script {
     }
 }
 
+/// One request as it arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    /// `METHOD /path`.
+    pub(crate) request: String,
+    pub(crate) query: String,
+    pub(crate) content_type: Option<String>,
+    pub(crate) body: Vec<u8>,
+    /// The client's leaf certificate, DER.
+    pub(crate) client: Option<Vec<u8>>,
+}
+
 /// A running Coordinator; it ends with the value.
 pub(crate) struct Fake {
     port: u16,
     script: Arc<Mutex<Script>>,
-    requests: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<Seen>>>,
     _stop: tokio::sync::oneshot::Sender<()>,
 }
 
@@ -255,11 +276,16 @@ impl Fake {
 
     /// `METHOD /path` of every request so far, without queries.
     pub(crate) fn requests(&self) -> Vec<String> {
-        self.requests.lock().unwrap().clone()
+        self.requests.lock().unwrap().iter().map(|seen| seen.request.clone()).collect()
+    }
+
+    /// The newest request.
+    pub(crate) fn last(&self) -> Seen {
+        self.requests.lock().unwrap().last().unwrap().clone()
     }
 }
 
-async fn serve(listener: TcpListener, script: Arc<Mutex<Script>>, requests: Arc<Mutex<Vec<String>>>) {
+async fn serve(listener: TcpListener, script: Arc<Mutex<Script>>, requests: Arc<Mutex<Vec<Seen>>>) {
     let listener = tokio::net::TcpListener::from_std(listener).unwrap();
     for connection in 0.. {
         let (stream, _) = listener.accept().await.unwrap();
@@ -267,12 +293,20 @@ async fn serve(listener: TcpListener, script: Arc<Mutex<Script>>, requests: Arc<
         let (script, requests) = (script.clone(), requests.clone());
         tokio::spawn(async move {
             let Ok(tls) = acceptor.accept(stream).await else { return };
+            let client = tls.get_ref().1.peer_certificates().and_then(<[_]>::first).map(|leaf| leaf.to_vec());
             let service = service_fn(move |request: Request<Incoming>| {
-                let (script, requests) = (script.clone(), requests.clone());
+                let (script, requests, client) = (script.clone(), requests.clone(), client.clone());
                 async move {
                     let (method, uri) = (request.method().clone(), request.uri().clone());
-                    requests.lock().unwrap().push(format!("{method} {}", uri.path()));
+                    let content_type = request.headers().get("content-type").cloned();
                     let body = request.into_body().collect().await?.to_bytes();
+                    requests.lock().unwrap().push(Seen {
+                        request: format!("{method} {}", uri.path()),
+                        query: uri.query().unwrap_or_default().to_owned(),
+                        content_type: content_type.map(|value| value.to_str().unwrap().to_owned()),
+                        body: body.to_vec(),
+                        client,
+                    });
                     let delay = script.lock().unwrap().delay;
                     tokio::time::sleep(delay).await;
                     let (status, text) = script.lock().unwrap().answer(&method, uri.path(), uri.query(), &body);
@@ -295,10 +329,66 @@ fn acceptor(script: &Script, connection: usize) -> TlsAcceptor {
     let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .unwrap()
-        .with_no_client_auth()
+        .with_client_cert_verifier(Arc::new(AnyClient))
         .with_single_cert(vec![CertificateDer::from(shown.root.clone())], key)
         .unwrap();
     TlsAcceptor::from(Arc::new(config))
+}
+
+/// Asks for a client certificate, takes any whose key the client has, and none as well.
+#[derive(Debug)]
+struct AnyClient;
+
+impl ClientCertVerifier for AnyClient {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_possession(message, certificate, dss, signature::Version::Tls12)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_possession(message, certificate, dss, signature::Version::Tls13)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        signature::SCHEMES.iter().map(|scheme| SignatureScheme::from(*scheme)).collect()
+    }
+}
+
+fn verify_possession(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    dss: &DigitallySignedStruct,
+    version: signature::Version,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    signature::verify(certificate, u16::from(dss.scheme), message, dss.signature(), version)
+        .map(|()| HandshakeSignatureValid::assertion())
+        .map_err(|_| rustls::CertificateError::BadSignature.into())
 }
 
 /// The system's time: certificates are judged by it.

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod calls;
+mod credentials;
+mod endpoints;
 mod fake;
+mod recovery;
 mod refusals;
 
 use marblerun_client::{
