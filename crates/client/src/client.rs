@@ -92,7 +92,7 @@ impl Client {
     ///
     /// See [`ClientError`].
     pub async fn status(&self) -> Result<StatusAnswer, ClientError> {
-        self.call("GET", [v2::STATUS, v1::STATUS], || Default::default()).await
+        self.call("GET", [v2::STATUS, v1::STATUS], Default::default).await
     }
 
     /// The manifest; its fingerprint and the root's signature over it are verified.
@@ -101,7 +101,7 @@ impl Client {
     ///
     /// See [`ClientError`]; [`ClientError::NoManifest`] if version 1 of the API says so.
     pub async fn manifest(&self) -> Result<SignedManifest, ClientError> {
-        let answer: ManifestAnswer = self.call("GET", [v2::MANIFEST, v1::MANIFEST], || Default::default()).await?;
+        let answer: ManifestAnswer = self.call("GET", [v2::MANIFEST, v1::MANIFEST], Default::default).await?;
         let (Some(manifest), Some(signature)) = (answer.manifest, answer.signature) else {
             return Err(ClientError::NoManifest { address: self.address.to_string() });
         };

@@ -32,7 +32,7 @@ impl Client {
         names: impl IntoIterator<Item = &'a str>,
     ) -> Result<BTreeMap<String, Secret>, ClientError> {
         let query = encode_secret_names(names);
-        let answer = self.call_with_query("GET", [v2::SECRETS, v1::SECRETS], &query, || Default::default()).await?;
+        let answer = self.call_with_query("GET", [v2::SECRETS, v1::SECRETS], &query, Default::default).await?;
         match answer.version {
             ApiVersion::V2 => Ok(self.decode::<SecretsAnswer>("GET", &answer)?.secrets),
             ApiVersion::V1 => self.decode("GET", &answer),

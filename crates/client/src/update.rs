@@ -117,7 +117,7 @@ impl Client {
     /// # }
     /// ```
     pub async fn update_log(&self) -> Result<Vec<UpdateLogEntry>, ClientError> {
-        let answer = self.call_either("GET", [v2::UPDATE, v1::UPDATE], || Default::default()).await?;
+        let answer = self.call_either("GET", [v2::UPDATE, v1::UPDATE], Default::default).await?;
         let lines = match answer.version {
             ApiVersion::V2 => self.decode::<UpdateLogAnswer>("GET", &answer)?.update_log,
             ApiVersion::V1 => {
@@ -206,7 +206,7 @@ impl Client {
     ///
     /// See [`ClientError`]; [`ClientError::status`] is 404 if nothing is pending.
     pub async fn cancel_update(&self) -> Result<String, ClientError> {
-        let answer = self.call_either("POST", [v2::UPDATE_CANCEL, v1::UPDATE_CANCEL], || Default::default()).await?;
+        let answer = self.call_either("POST", [v2::UPDATE_CANCEL, v1::UPDATE_CANCEL], Default::default).await?;
         match answer.version {
             ApiVersion::V2 => Ok(self.decode::<MessageAnswer>("POST", &answer)?.message),
             ApiVersion::V1 => self.decode("POST", &answer),
@@ -220,7 +220,7 @@ impl Client {
     /// See [`ClientError`]; [`ClientError::status`] is 404 if nothing is pending.
     pub async fn pending_update(&self) -> Result<PendingUpdate, ClientError> {
         let paths = [v2::UPDATE_MANIFEST, v1::UPDATE_MANIFEST];
-        let answer = self.call_either("GET", paths, || Default::default()).await?;
+        let answer = self.call_either("GET", paths, Default::default).await?;
         let pending: PendingUpdateAnswer = self.decode("GET", &answer)?;
         Ok(PendingUpdate {
             manifest: pending.manifest,
