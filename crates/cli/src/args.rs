@@ -14,13 +14,17 @@ use crate::output::Format;
 
 pub(crate) mod flags;
 pub(crate) mod manifest;
+pub(crate) mod plan;
 pub(crate) mod recovery;
 pub(crate) mod secret;
 
 /// Control a confidential deployment.
 #[derive(Debug, Parser)]
 #[command(name = "marblerun", disable_version_flag = true, arg_required_else_help = true, max_term_width = 120)]
-#[command(after_help = "Exit codes: 0 done; 1 failed, with the reason on stderr; 2 `manifest check` found something.")]
+#[command(
+    after_help = "Exit codes: 0 done; 1 failed, with the reason on stderr; 2 `manifest check` found something, or \
+    `manifest plan` an update that would be refused; 3 `manifest plan` found something that breaks."
+)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,

@@ -9,8 +9,11 @@ pub(crate) enum ExitStatus {
     Success,
     /// 1: not done; the error is on stderr.
     Failure,
-    /// 2: only `manifest check`: the manifest has errors, or warnings that were not allowed.
+    /// 2: only `manifest check` and `manifest plan`: the manifest has errors, or warnings that were not allowed; the
+    /// update would be refused.
     Findings,
+    /// 3: only `manifest plan`: the update breaks something.
+    Breaks,
 }
 
 impl ExitStatus {
@@ -20,6 +23,7 @@ impl ExitStatus {
             Self::Success => 0,
             Self::Failure => 1,
             Self::Findings => 2,
+            Self::Breaks => 3,
         }
     }
 }

@@ -131,6 +131,14 @@ pub(crate) enum Cause {
     SecretPem { path: PathBuf, reason: String },
     #[error("secret {name:?}: expected a known type, got {got:?}")]
     SecretType { name: String, got: String },
+    #[error("update log {}", path.display())]
+    UpdateLog {
+        path: PathBuf,
+        #[source]
+        source: DecodeError,
+    },
+    #[error("the running manifest cannot be read")]
+    RunningManifest(#[source] DecodeError),
     #[error("update log: package {package:?} is not in the manifest")]
     LogPackage { package: String },
     #[error("the Coordinator's manifest is not a JSON object with packages: {reason}")]
@@ -209,6 +217,7 @@ impl Failure {
             Cause::Credentials(error) => error.hint(),
             Cause::Recovery(error) => error.hint(),
             Cause::Enclave(error) => error.hint(),
+            Cause::UpdateLog { .. } => Some("`marblerun manifest log --output FILE` writes it"),
             Cause::Flags(_) => Some("see --help"),
             Cause::Pkcs11 => Some("give certificate and key as files with --cert and --key"),
             Cause::ClusterCommand => Some("install the Coordinator with its Helm chart, or run it standalone"),

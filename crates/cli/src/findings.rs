@@ -1,15 +1,22 @@
 //! What is wrong, or probably wrong, with a manifest.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 use std::time::SystemTime;
 
+use marblerun_coordinator_core::deployment::DeploymentError;
 use marblerun_coordinator_core::identity::Identity;
+use marblerun_coordinator_core::parameters::{self, CompileError, RenderError};
 use marblerun_coordinator_core::record::Genesis;
 use marblerun_coordinator_core::set_manifest::{self, SetManifestError};
 use marblerun_coordinator_core::time::Timestamp;
-use marblerun_manifest::{self as manifest, AzureHsm, Manifest};
+use marblerun_manifest::{self as manifest, AzureHsm, CheckError, DecodeError, Manifest, Place};
 use marblerun_pki::AltNames;
 use serde_json::{Value, json};
+
+use crate::locate::{Position, locate};
+use crate::output::Output;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +43,21 @@ impl Severity {
 #[derive(Clone, Debug)]
 pub(crate) struct Finding {
     pub(crate) severity: Severity,
+    /// The kind of a warning or note.
+    code: Option<&'static str>,
+    /// What in the manifest it is about; the top if that is not known.
+    place: Place,
+    /// Where that stands in the file.
+    position: Option<Position>,
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
+}
+
+impl Finding {
+    /// A reason for a refusal.
+    pub(crate) fn error(place: Place, message: String, hint: Option<String>) -> Self {
+        Self { severity: Severity::Error, code: None, place, position: None, message, hint }
+    }
 }
 
 /// All findings of a manifest.
@@ -47,30 +67,46 @@ pub(crate) struct Findings(pub(crate) Vec<Finding>);
 impl Findings {
     /// Checks a manifest as a Coordinator would, and for what is probably a mistake; `notes` are about the file.
     pub(crate) fn of(manifest: &[u8], notes: &[String]) -> Self {
-        let mut found: Vec<_> = notes
-            .iter()
-            .map(|note| Finding { severity: Severity::Warning, message: note.clone(), hint: None })
-            .collect();
+        let mut found = Self::of_file(notes);
         let manifest = match Manifest::decode(manifest) {
             Ok(manifest) => manifest,
             Err(error) => {
-                let hint = error.hint().map(str::to_owned);
-                found.push(Finding { severity: Severity::Error, message: error.to_string(), hint });
-                return Self(found);
+                found.0.push(undecodable(&error));
+                return found;
             }
         };
         // Whether the Coordinator has an HSM is only known there.
         if let Err(error) = manifest.check(AzureHsm::Available) {
-            found.push(Finding { severity: Severity::Error, message: chain(&error), hint: error.hint() });
+            found.0.push(inconsistent(&error));
         }
         for warning in manifest.warnings() {
             let severity = match warning.code.severity() {
                 manifest::Severity::Mistake => Severity::Warning,
                 manifest::Severity::Weakness => Severity::Note,
             };
-            found.push(Finding { severity, message: warning.to_string(), hint: None });
+            found.0.push(Finding {
+                severity,
+                code: Some(warning.code.as_str()),
+                message: warning.to_string(),
+                place: warning.place,
+                position: None,
+                hint: None,
+            });
         }
-        Self(found)
+        found
+    }
+
+    /// Only what is strange about the file's form.
+    pub(crate) fn of_file(notes: &[String]) -> Self {
+        let warning = |note: &String| Finding {
+            severity: Severity::Warning,
+            code: None,
+            place: Place::top(),
+            position: None,
+            message: note.clone(),
+            hint: None,
+        };
+        Self(notes.iter().map(warning).collect())
     }
 
     /// Does what a Coordinator does with the manifest, secrets and dry run of the templates included, with a throw-away
@@ -81,9 +117,34 @@ impl Findings {
             return;
         }
         if let Err(error) = try_out(manifest) {
-            let hint = error.downcast_ref::<SetManifestError>().and_then(SetManifestError::hint);
-            self.0.push(Finding { severity: Severity::Error, message: chain(error.as_ref()), hint });
+            let cause = error.downcast_ref::<SetManifestError>();
+            let hint = cause.and_then(SetManifestError::hint);
+            let place = cause.map(place_of).unwrap_or_default();
+            self.0.push(Finding::error(place, chain(error.as_ref()), hint));
         }
+    }
+
+    /// Looks up where the findings stand in the file's text, JSON or YAML.
+    pub(crate) fn locate_in(&mut self, text: &[u8]) {
+        let text = String::from_utf8_lossy(text);
+        let places: Vec<&Place> = self.0.iter().map(|finding| &finding.place).collect();
+        let positions = locate(&text, &places);
+        for (finding, position) in self.0.iter_mut().zip(positions) {
+            finding.position = position;
+        }
+    }
+
+    /// Prints each finding, with its position in front as compilers do, and its hint below.
+    pub(crate) fn print(&self, path: &Path, output: &mut Output) -> io::Result<()> {
+        for finding in &self.0 {
+            let position = finding.position.map(|at| format!("{}:{}:{}: ", path.display(), at.line, at.column));
+            let position = position.unwrap_or_default();
+            output.line(&format!("{position}{}: {}", finding.severity.word(), finding.message))?;
+            if let Some(hint) = &finding.hint {
+                output.line(&format!("  hint: {hint}"))?;
+            }
+        }
+        Ok(())
     }
 
     /// True if nothing stands in the way.
@@ -102,12 +163,21 @@ impl Findings {
         }
     }
 
-    /// `[{"severity": "error" | "warning" | "note", "message": text, "hint": text or null}]`
+    /// `[{"severity": "error" | "warning" | "note", "code": text or null, "place": text or null, "line": number or null,
+    /// "column": number or null, "message": text, "hint": text or null}]`
     pub(crate) fn to_json(&self) -> Value {
         self.0
             .iter()
             .map(|finding| {
-                json!({"severity": finding.severity.word(), "message": finding.message, "hint": finding.hint})
+                json!({
+                    "severity": finding.severity.word(),
+                    "code": finding.code,
+                    "place": (!finding.place.is_top()).then(|| finding.place.as_str()),
+                    "line": finding.position.map(|position| position.line),
+                    "column": finding.position.map(|position| position.column),
+                    "message": finding.message,
+                    "hint": finding.hint,
+                })
             })
             .collect()
     }
@@ -131,6 +201,41 @@ impl fmt::Display for Findings {
             }
         }
         Ok(())
+    }
+}
+
+/// The manifest cannot be decoded.
+pub(crate) fn undecodable(error: &DecodeError) -> Finding {
+    Finding::error(error.place().clone(), error.to_string(), error.hint().map(str::to_owned))
+}
+
+fn inconsistent(error: &CheckError) -> Finding {
+    Finding::error(error.place(), chain(error), error.hint())
+}
+
+/// What in the manifest an error is about.
+fn place_of(error: &SetManifestError) -> Place {
+    let parameters = |marble_type: &str| Place::top().member("Marbles").member(marble_type).member("Parameters");
+    let entry = |marble_type: &str, place: &parameters::Place| match place {
+        parameters::Place::File(path) => parameters(marble_type).member("Files").member(path),
+        parameters::Place::Env(name) => parameters(marble_type).member("Env").member(name),
+    };
+    match error {
+        SetManifestError::Check(error) => error.place(),
+        SetManifestError::RecoveryKey { name, .. } => Place::top().member("RecoveryKeys").member(name),
+        SetManifestError::Deployment(DeploymentError::Template { marble_type, source }) => match source {
+            CompileError::Template { place, .. } | CompileError::Nul { place } | CompileError::Nodes { place } => {
+                entry(marble_type, place)
+            }
+            _ => parameters(marble_type),
+        },
+        SetManifestError::DryRun(error) => match &error.source {
+            RenderError::Template { place, .. } | RenderError::Nul { place } | RenderError::Limit { place, .. } => {
+                entry(&error.marble_type, place)
+            }
+            _ => parameters(&error.marble_type),
+        },
+        _ => Place::top(),
     }
 }
 

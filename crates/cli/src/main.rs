@@ -11,6 +11,7 @@ mod failure;
 mod files;
 mod findings;
 mod head;
+mod locate;
 mod manifest_file;
 mod output;
 mod progress;

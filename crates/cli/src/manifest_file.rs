@@ -16,6 +16,8 @@ use crate::yaml::{self, YamlError};
 pub(crate) struct ManifestFile {
     /// The bytes: those of a JSON file, or what a YAML file converts to.
     pub(crate) bytes: Vec<u8>,
+    /// The file's own text, in which positions count.
+    pub(crate) source: Vec<u8>,
     /// What the author should know about the file's form.
     pub(crate) notes: Vec<String>,
 }
@@ -29,7 +31,7 @@ impl ManifestFile {
 
     fn from_bytes(bytes: Vec<u8>) -> Result<Self, YamlError> {
         let not_json = match decode_whole::<RawJson>(&bytes, MAX_MANIFEST_BYTES) {
-            Ok(_) => return Ok(Self { bytes, notes: Vec::new() }),
+            Ok(_) => return Ok(Self { source: bytes.clone(), bytes, notes: Vec::new() }),
             Err(error) => error,
         };
         let text = String::from_utf8_lossy(&bytes);
@@ -52,7 +54,7 @@ impl ManifestFile {
                 number.line, number.written, number.value
             ));
         }
-        Ok(Self { bytes: json.into_bytes(), notes })
+        Ok(Self { bytes: json.into_bytes(), source: bytes, notes })
     }
 
     /// The manifest's signature: lower-case hexadecimal SHA-256 of the bytes.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use crate::args::flags::{Credentials, FormatFlag, OutputFlag, WarningsFlag};
+use crate::args::plan::PlanArguments;
 use crate::output::Format;
 
 /// `manifest`.
@@ -84,6 +85,14 @@ pub(crate) enum ManifestCommand {
     /// Update the manifest, alone or with the agreement of other users.
     #[command(subcommand, arg_required_else_help = true)]
     Update(UpdateCommand),
+    /// Show what an update would change, without making it.
+    ///
+    /// Who gains or loses which secret, what is made anew, what breaks, and who has to agree.
+    #[command(after_help = "The Coordinator's manifest and update log are read; nothing is changed.\n\
+        Exit codes: 0 nothing breaks, 1 the plan could not be made, 2 the update would be refused, 3 something breaks.\n\n\
+        Example:\n  marblerun manifest plan update.json localhost:4433 --era-config era.json\n  \
+        marblerun manifest plan update.json --running manifest.json --updates update.log")]
+    Plan(PlanArguments),
     /// Check a manifest without a Coordinator.
     #[command(after_help = "Secrets are generated and templates tried out as a Coordinator does.\n\
         Warnings are for what a Coordinator accepts but is probably a mistake.\n\
@@ -107,6 +116,7 @@ impl ManifestCommand {
             | Self::Signature { format, .. }
             | Self::Verify { format, .. }
             | Self::Check { format, .. } => format.format,
+            Self::Plan(arguments) => arguments.format.format,
             Self::Update(command) => command.format(),
         }
     }

@@ -1,7 +1,8 @@
 //! `manifest check`: what a Coordinator would refuse, and what is probably a mistake.
 //!
-//! JSON: `{"manifestSignature": text, "findings": [{"severity": "error" | "warning" | "note", "message": text, "hint":
-//! text or null}]}`. Notes are about what works as written but protects less than it could; they change no exit code.
+//! JSON: `{"manifestSignature": text, "findings": [{"severity": "error" | "warning" | "note", "code": text or null,
+//! "place": text or null, "line": number or null, "column": number or null, "message": text, "hint": text or null}]}`;
+//! `code` names the kind of a warning or note, positions count from 1 in the file. Notes are about what works as written but protects less than it could; they change no exit code.
 
 use std::path::Path;
 
@@ -17,15 +18,11 @@ pub(crate) fn run(path: &Path, allow_warnings: bool, output: &mut Output) -> Res
     let file = ManifestFile::read(path)?;
     let mut findings = Findings::of(&file.bytes, &file.notes);
     findings.try_out(&file.bytes);
+    findings.locate_in(&file.source);
     if output.is_json() {
         output.json(&json!({"manifestSignature": file.signature(), "findings": findings.to_json()}))?;
     } else {
-        for finding in &findings.0 {
-            output.line(&format!("{}: {}", finding.severity.word(), finding.message))?;
-            if let Some(hint) = &finding.hint {
-                output.line(&format!("  hint: {hint}"))?;
-            }
-        }
+        findings.print(path, output)?;
         let (errors, warnings) = (findings.count(Severity::Error), findings.count(Severity::Warning));
         let (errors, warnings) = (plural(errors, "error"), plural(warnings, "warning"));
         output.line(&format!("{}: {errors}, {warnings}", path.display()))?;

@@ -4,6 +4,7 @@ mod certificate;
 mod manifest_check;
 mod manifest_get;
 mod manifest_log;
+mod manifest_plan;
 mod manifest_set;
 mod manifest_signature;
 mod manifest_update;
@@ -31,6 +32,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<ExitStat
         Command::Manifest(ManifestCommand::Log { coordinator, output: target }) => {
             manifest_log::run(global, coordinator, target, output)
         }
+        Command::Manifest(ManifestCommand::Plan(arguments)) => manifest_plan::run(global, arguments, output),
         Command::Manifest(ManifestCommand::Update(command)) => manifest_update::run(global, command, output),
         Command::Secret(SecretArguments { credentials, command }) => match command {
             SecretCommand::Set { file, coordinator, from_pem, .. } => {

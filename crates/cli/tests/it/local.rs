@@ -73,7 +73,7 @@ fn mistakes_are_found_and_can_be_allowed() {
     assert_eq!((run.code, run.stderr.as_str()), (2, ""));
     assert_eq!(
         run.stdout,
-        "warning: Marbles.m.Parameters.Agrv: there is no such member, it is ignored; did you mean Argv? \
+        "m.json:3:54: warning: Marbles.m.Parameters.Agrv: there is no such member, it is ignored; did you mean Argv? \
          [unknown-member]\nm.json: 0 errors, 1 warning\n"
     );
     assert_eq!(place.run("manifest check m.json --allow-warnings").code, 0);
@@ -86,7 +86,7 @@ fn errors_are_found_and_cannot_be_allowed() {
     for arguments in ["manifest check m.json", "manifest check m.json --allow-warnings"] {
         let run = place.run(arguments);
         assert_eq!(run.code, 2);
-        assert!(run.stdout.starts_with("error: Marbles.m.Package: "), "{}", run.stdout);
+        assert!(run.stdout.starts_with("m.json:3:21: error: Marbles.m.Package: "), "{}", run.stdout);
         assert!(run.stdout.contains("\n  hint: did you mean \"web\"?\n"), "{}", run.stdout);
     }
 }
@@ -109,6 +109,8 @@ fn findings_as_json() {
     let run = place.run("manifest check m.yaml --output json");
     let value: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(value["findings"][0]["severity"], "error");
+    assert_eq!(value["findings"][0]["place"], "Packages.web.SignerID");
+    assert_eq!((&value["findings"][0]["line"], &value["findings"][0]["column"]), (&1.into(), &18.into()));
     assert_eq!(value["findings"][0]["hint"], "put the value in quotes; YAML reads digits without quotes as a number");
 }
 

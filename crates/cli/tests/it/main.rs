@@ -9,6 +9,7 @@ mod fake;
 mod bad_input;
 mod coordinator;
 mod local;
+mod plan;
 
 use std::path::Path;
 use std::process::Command;
