@@ -17,6 +17,7 @@ pub mod manifest_setter;
 pub mod marble_api;
 pub mod metrics;
 pub mod quoter;
+pub mod recovery;
 pub mod report;
 mod seal_keys;
 pub mod start;

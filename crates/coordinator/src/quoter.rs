@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use marblerun_api::rest::QuoteAnswer;
+use marblerun_coordinator_core::identity::Identity;
 use marblerun_coordinator_core::statement::{Statement, report_data};
 use marblerun_pki::pem;
 use marblerun_tee::{EvidenceError, Tee};
@@ -18,7 +19,13 @@ pub struct Quoter {
     tee: Arc<Tee>,
     trust: Arc<Trust>,
     view: SharedView,
-    kept: ArcSwapOption<QuoteAnswer>,
+    kept: ArcSwapOption<Kept>,
+}
+
+/// A quote without nonce, and whose certificates it speaks for.
+struct Kept {
+    identity: Arc<Identity>,
+    answer: Arc<QuoteAnswer>,
 }
 
 impl Quoter {
@@ -39,8 +46,9 @@ impl Quoter {
     ///
     /// If the TEE makes no quote; the old one is kept then.
     pub fn renew(&self) -> Result<(), EvidenceError> {
-        let answer = self.issue(&[])?;
-        self.kept.store(Some(Arc::new(answer)));
+        let view = self.view.load();
+        let answer = Arc::new(self.issue(&view, &[])?);
+        self.kept.store(Some(Arc::new(Kept { identity: Arc::clone(&view.snapshot.identity), answer })));
         Ok(())
     }
 
@@ -50,16 +58,19 @@ impl Quoter {
     ///
     /// If the TEE makes no quote.
     pub fn answer(&self, nonce: &[u8]) -> Result<Arc<QuoteAnswer>, EvidenceError> {
-        match self.kept.load_full() {
-            Some(kept) if nonce.is_empty() => Ok(kept),
-            _ => Ok(Arc::new(self.issue(nonce)?)),
+        let view = self.view.load();
+        match &*self.kept.load() {
+            // Right after a recovery the kept one still speaks for the temporary root.
+            Some(kept) if nonce.is_empty() && Arc::ptr_eq(&kept.identity, &view.snapshot.identity) => {
+                Ok(Arc::clone(&kept.answer))
+            }
+            _ => Ok(Arc::new(self.issue(&view, nonce)?)),
         }
     }
 
-    fn issue(&self, nonce: &[u8]) -> Result<QuoteAnswer, EvidenceError> {
-        let view = self.view.load();
+    fn issue(&self, view: &View, nonce: &[u8]) -> Result<QuoteAnswer, EvidenceError> {
         let identity = &view.snapshot.identity;
-        let statement = self.statement(&view).to_text();
+        let statement = self.statement(view).to_text();
         let evidence = self.tee.evidence(&report_data(&identity.root_certificate, nonce, &statement))?;
         let mut cert = pem::encode("CERTIFICATE", &identity.intermediate_certificate);
         cert.push_str(&pem::encode("CERTIFICATE", &identity.root_certificate));

@@ -23,6 +23,7 @@ use crate::manifest_setter::ManifestSetter;
 use crate::marble_api::{self, Activator};
 use crate::metrics::{Metrics, MetricsListener, count_requests};
 use crate::quoter::Quoter;
+use crate::recovery::{Collection, Recoverer};
 use crate::report;
 use crate::seal_keys::TeeSealKeys;
 use crate::tls::Listeners;
@@ -60,6 +61,7 @@ pub async fn start_with_limits(config: Config, limits: Limits) -> Result<Coordin
     let (tee, trust) = (Arc::new(tee), Arc::new(trust));
     let (ledger, backing) = open_state(&config, &tee, &trust)?;
     let view = SharedView::new(writer::view(&ledger, &backing));
+    let collection = Collection::of(&backing);
     let listeners = Listeners::new()?;
     listeners.show(&ledger.snapshot().identity)?;
     let writer = writer::start(ledger, backing, view.clone(), listeners.clone());
@@ -70,6 +72,7 @@ pub async fn start_with_limits(config: Config, limits: Limits) -> Result<Coordin
     if let Some(path) = &config.startup_manifest {
         set_startup_manifest(path, &setter, &view).await?;
     }
+    let recoverer = Recoverer::new(view.clone(), writer.clone(), Arc::clone(&quoter), collection);
 
     let trust_class = trust.class();
     let body_timeout = limits.body_timeout;
@@ -79,6 +82,7 @@ pub async fn start_with_limits(config: Config, limits: Limits) -> Result<Coordin
         quoter,
         signer: QuoteSigner::new(Arc::clone(&trust)),
         setter,
+        recoverer,
         writer: writer.clone(),
         trust_class,
         body_timeout,
@@ -202,7 +206,7 @@ fn recover(recovery: Recovery, names: &AltNames) -> Result<(Ledger, Backing)> {
     Ok((ledger, Backing::Recovery(Box::new(recovery), genesis)))
 }
 
-fn report_repairs(report: &OpenReport) {
+pub(crate) fn report_repairs(report: &OpenReport) {
     if report.unconfirmed > 0 {
         info!(records = report.unconfirmed, "records behind the head were kept: written, but not acknowledged");
     }

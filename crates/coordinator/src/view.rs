@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use marblerun_coordinator_core::snapshot::{Snapshot, Status};
 use marblerun_coordinator_core::statement::LogHead;
 use marblerun_sealing::{DeploymentId, HeadInfo};
+use tokio::sync::watch;
 
 /// The newest durable state and where the log stands.
 #[derive(Clone, Debug)]
@@ -41,21 +42,37 @@ impl LogView {
 
 /// The place where the writer leaves views and readers find them, without locks.
 #[derive(Clone, Debug)]
-pub struct SharedView(Arc<ArcSwap<View>>);
+pub struct SharedView(Arc<Place>);
+
+#[derive(Debug)]
+struct Place {
+    view: ArcSwap<View>,
+    /// Whether the state is open: not in recovery.
+    is_open: watch::Sender<bool>,
+}
 
 impl SharedView {
     /// A place that holds `view`.
     pub fn new(view: View) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(view)))
+        let is_open = watch::Sender::new(view.log.is_some());
+        Self(Arc::new(Place { view: ArcSwap::from_pointee(view), is_open }))
     }
 
     /// The newest view.
     pub fn load(&self) -> Arc<View> {
-        self.0.load_full()
+        self.0.view.load_full()
     }
 
     /// Replaces the view; only the writer calls this, after the flush.
     pub(crate) fn publish(&self, view: View) {
-        self.0.store(Arc::new(view));
+        let is_open = view.log.is_some();
+        self.0.view.store(Arc::new(view));
+        self.0.is_open.send_if_modified(|before| std::mem::replace(before, is_open) != is_open);
+    }
+
+    /// Returns when the state is open: at once, or when recovery ends.
+    pub async fn opened(&self) {
+        // The sender lives as long as this view.
+        let _ = self.0.is_open.subscribe().wait_for(|is_open| *is_open).await;
     }
 }

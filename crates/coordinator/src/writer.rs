@@ -11,11 +11,13 @@ use marblerun_coordinator_core::ledger::{Command, Ledger, Refusal, ReplayError};
 use marblerun_coordinator_core::record::{Genesis, Record};
 use marblerun_sealing::HeadInfo;
 use marblerun_secret::SecretBytes;
-use marblerun_storage::{CommitError, CommitOptions, OpenError, Recovery, SealedLog};
+use marblerun_storage::{CommitError, CommitOptions, Existing, OpenError, Recovery, SealedLog};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
+use crate::recovery::{Check, RestoreError, restore};
+use crate::start::report_repairs;
 use crate::tls::Listeners;
 use crate::view::{LogView, SharedView, View};
 
@@ -70,7 +72,12 @@ pub enum Backing {
     Recovery(Box<Recovery>, Genesis),
 }
 
-struct Request {
+enum Request {
+    Change(Change),
+    Recover { key: SecretBytes, check: Check, reply: oneshot::Sender<Result<(), RestoreError>> },
+}
+
+struct Change {
     command: Command,
     /// Take effect together with the command; only a manifest brings them.
     options: Option<CommitOptions>,
@@ -104,6 +111,19 @@ impl WriterHandle {
         self.send(command, Some(options)).await
     }
 
+    /// Opens a state that waits for recovery with the key of its parties, if `check` agrees; it is restored durably and
+    /// visible then.
+    ///
+    /// # Errors
+    ///
+    /// See [`RestoreError`]; the state is as before then.
+    pub async fn recover(&self, key: SecretBytes, check: Check) -> Result<(), RestoreError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Recover { key, check, reply };
+        self.requests.send(request).await.map_err(|_| RestoreError::Ended)?;
+        answer.await.map_err(|_| RestoreError::Ended)?
+    }
+
     /// Whether nothing can be written any more until the process is started again.
     pub fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::Relaxed) || self.requests.is_closed()
@@ -111,7 +131,8 @@ impl WriterHandle {
 
     async fn send(&self, command: Command, options: Option<CommitOptions>) -> Result<(), WriteError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request { command, options, reply }).await.map_err(|_| WriteError::Ended)?;
+        let request = Request::Change(Change { command, options, reply });
+        self.requests.send(request).await.map_err(|_| WriteError::Ended)?;
         answer.await.map_err(|_| WriteError::Ended)?
     }
 }
@@ -169,27 +190,32 @@ impl Writer {
         }
     }
 
-    /// Serves what waits: manifests alone, everything between them in one flush.
+    /// Serves what waits: manifests and recoveries alone, everything between them in one flush.
     fn serve(&mut self, waiting: &mut Vec<Request>) {
         let mut batch = Vec::new();
         for request in waiting.drain(..) {
-            let Request { command, options: Some(options), reply } = request else {
-                batch.push(request);
-                continue;
-            };
-            self.commit(std::mem::take(&mut batch));
-            let result = self.commit_alone(command, options);
-            // A caller that went away does not need the answer.
-            let _ = reply.send(result);
+            match request {
+                Request::Recover { key, check, reply } => {
+                    self.commit(std::mem::take(&mut batch));
+                    let _ = reply.send(self.recover(&key, check));
+                }
+                Request::Change(Change { command, options: Some(options), reply }) => {
+                    self.commit(std::mem::take(&mut batch));
+                    let result = self.commit_alone(command, options);
+                    // A caller that went away does not need the answer.
+                    let _ = reply.send(result);
+                }
+                Request::Change(change) => batch.push(change),
+            }
         }
         self.commit(batch);
     }
 
-    fn commit(&mut self, batch: Vec<Request>) {
+    fn commit(&mut self, batch: Vec<Change>) {
         let mut answers = Vec::with_capacity(batch.len());
         let mut payloads = Vec::with_capacity(batch.len());
         let mut bytes = 0;
-        for Request { command, reply, .. } in batch {
+        for Change { command, reply, .. } in batch {
             match self.decide(command) {
                 Ok(Some(record)) => {
                     let payload = record.encode();
@@ -272,6 +298,33 @@ impl Writer {
         self.backing = Some(Backing::Log(log));
         self.publish();
         Ok(())
+    }
+
+    fn recover(&mut self, key: &SecretBytes, check: Check) -> Result<(), RestoreError> {
+        let (recovery, genesis) = match self.backing.take() {
+            Some(Backing::Recovery(recovery, genesis)) => (recovery, genesis),
+            Some(log @ Backing::Log(_)) => {
+                self.backing = Some(log);
+                return Err(RestoreError::NotInRecovery);
+            }
+            None => return Err(RestoreError::Ended),
+        };
+        match restore(*recovery, key, check) {
+            Ok((ledger, Existing { log, records, report })) => {
+                report_repairs(&report);
+                let (deployment, head) = (log.deployment_id(), log.head().sequence);
+                info!(%deployment, records = records.len(), head, "sealed state recovered");
+                self.ledger = ledger;
+                self.backing = Some(Backing::Log(log));
+                self.publish();
+                Ok(())
+            }
+            Err(refused) => {
+                let (recovery, error) = *refused;
+                self.backing = Some(Backing::Recovery(Box::new(recovery), genesis));
+                Err(error)
+            }
+        }
     }
 
     fn flush(

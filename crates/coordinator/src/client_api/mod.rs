@@ -4,6 +4,7 @@ mod answer;
 mod authentication;
 mod counter;
 mod encoded;
+mod recover;
 mod secrets;
 mod sign_quote;
 mod updates;
@@ -33,6 +34,7 @@ pub use self::sign_quote::QuoteSigner;
 use crate::body_budget::BodyAccount;
 use crate::manifest_setter::ManifestSetter;
 use crate::quoter::Quoter;
+use crate::recovery::Recoverer;
 use crate::report;
 use crate::view::SharedView;
 use crate::writer::WriterHandle;
@@ -54,6 +56,8 @@ pub struct ClientApi {
     pub signer: QuoteSigner,
     /// Sets the manifest.
     pub setter: ManifestSetter,
+    /// Takes recovery secrets.
+    pub recoverer: Recoverer,
     /// Makes changes durable.
     pub writer: WriterHandle,
     /// The class of our own evidence.
@@ -121,6 +125,8 @@ async fn dispatch(State(shared): State<Arc<Shared>>, request: Request) -> Respon
         ("POST", v2::MONOTONIC_COUNTER) => (V2, shared.raise_counter(request).await.map(Bytes::from)),
         ("POST", v2::SIGN_QUOTE) => (V2, shared.sign_quote(request).await.map(Bytes::from)),
         ("POST", v1::RECOVER) => (V1, Err(Failure::Gone)),
+        ("POST", v2::RECOVER) => (V2, shared.recover(request).await.map(Bytes::from)),
+        ("GET", v2::RECOVER_PUBLIC_KEY) => (V2, shared.recovery_key().await.map(Bytes::from)),
         _ => (V2, Err(Failure::NotAllowed)),
     };
     match result {

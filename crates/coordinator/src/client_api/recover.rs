@@ -1,0 +1,77 @@
+//! Recovery: the ephemeral key, and secrets of the parties.
+
+use std::time::Duration;
+
+use axum::extract::Request;
+use http_body_util::BodyExt as _;
+use marblerun_api::rest::{RecoverAnswer, RecoverRequest, RecoveryKeyAnswer, decode_request};
+use marblerun_secret::SecretBytes;
+use zeroize::Zeroizing;
+
+use super::Shared;
+use super::answer::Failure;
+use crate::body_budget::BodyAccount;
+use crate::recovery::{UploadError, report_refused};
+use crate::report;
+
+/// So much of a body is read, as MarbleRun v1.9.1 does; what follows is as if it were not there.
+const MAX_BODY_BYTES: usize = 20480;
+
+impl Shared {
+    pub(super) async fn recovery_key(&self) -> Result<String, Failure> {
+        let key = self.api.recoverer.public_key().await.map_err(|error| Failure::Read(report::chain(&error)))?;
+        Ok(RecoveryKeyAnswer { algorithm: "RSA".to_owned(), ephemeral_public_key: key.to_vec() }.to_v2())
+    }
+
+    pub(super) async fn recover(&self, request: Request) -> Result<String, Failure> {
+        let Start { bytes, is_cut } = read_start(request, self.api.body_timeout).await?;
+        let request = decode_request::<RecoverRequest>(&bytes).map_err(|error| {
+            Failure::BadRequest(match is_cut {
+                true => format!("request body: expected at most {MAX_BODY_BYTES} bytes, got more"),
+                false => format!("request body: {}", report::chain(&error)),
+            })
+        })?;
+        let RecoverRequest { recovery_secret, recovery_secret_signature } = request;
+        let secret = recovery_secret.unwrap_or_else(|| SecretBytes::new(Vec::new()));
+        match self.api.recoverer.upload(secret, recovery_secret_signature).await {
+            Ok(remaining) => Ok(RecoverAnswer::new(remaining as u64).to_v2()),
+            Err(error) => {
+                let reason = report_refused(&error);
+                Err(match error {
+                    UploadError::Undecryptable { .. } => Failure::BadRequest(reason),
+                    _ => Failure::Write(reason),
+                })
+            }
+        }
+    }
+}
+
+/// The beginning of a body.
+struct Start {
+    bytes: Zeroizing<Vec<u8>>,
+    is_cut: bool,
+}
+
+async fn read_start(request: Request, limit: Duration) -> Result<Start, Failure> {
+    let account = request.extensions().get::<BodyAccount>().cloned();
+    let mut body = request.into_body();
+    // All at once, so that growing leaves no copy of a secret behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BODY_BYTES));
+    let read = async {
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            let room = MAX_BODY_BYTES - bytes.len();
+            bytes.extend_from_slice(&data[..data.len().min(room)]);
+            if data.len() > room {
+                return Ok(true);
+            }
+        }
+        Ok::<_, axum::Error>(false)
+    };
+    match tokio::time::timeout(limit, read).await {
+        Ok(Ok(is_cut)) => Ok(Start { bytes, is_cut }),
+        Ok(Err(_)) if account.is_some_and(|account| account.is_exceeded()) => Err(Failure::Busy),
+        Ok(Err(_)) => Err(Failure::BadRequest("request body: expected it to be complete".to_owned())),
+        Err(_) => Err(Failure::Slow),
+    }
+}
