@@ -9,12 +9,16 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::audit::AuditTarget;
+
 /// Address of the Marble API (gRPC), default `:2001`.
 pub const MESH_ADDR: &str = "EDG_COORDINATOR_MESH_ADDR";
 /// Address of the client API (HTTPS), default `:4433`.
 pub const CLIENT_ADDR: &str = "EDG_COORDINATOR_CLIENT_ADDR";
 /// Address of the metrics listener (plain HTTP); without it nothing is served there.
 pub const PROMETHEUS_ADDR: &str = "EDG_COORDINATOR_PROMETHEUS_ADDR";
+/// File of the audit stream, or `-` for standard error; without it the stream is part of the log.
+pub const AUDIT_LOG: &str = "EDG_COORDINATOR_AUDIT_LOG";
 /// Comma-separated names and IP addresses for new CA certificates, default `localhost`.
 pub const DNS_NAMES: &str = "EDG_COORDINATOR_DNS_NAMES";
 /// Directory of the sealed state, default `<cwd>/marblerun-coordinator-data`.
@@ -57,6 +61,8 @@ pub struct Config {
     pub simulation: Option<String>,
     /// Where metrics, events, and probes are served, if at all.
     pub metrics_addr: Option<SocketAddr>,
+    /// Where the audit stream goes.
+    pub audit: AuditTarget,
     /// How to log.
     pub log: LogConfig,
 }
@@ -158,6 +164,11 @@ impl Config {
             startup_manifest: get(STARTUP_MANIFEST).map(PathBuf::from),
             simulation: get(SIMULATION),
             metrics_addr,
+            audit: match get(AUDIT_LOG).as_deref() {
+                None => AuditTarget::Log,
+                Some("-") => AuditTarget::Stderr,
+                Some(path) => AuditTarget::File(path.into()),
+            },
             log: LogConfig { debug, json },
         })
     }
@@ -193,6 +204,7 @@ mod tests {
         assert_eq!(config.dns_names, "localhost");
         assert_eq!(config.seal_dir, PathBuf::from("/srv/marblerun-coordinator-data"));
         assert_eq!(config.simulation, None);
+        assert_eq!(config.audit, AuditTarget::Log);
         assert_eq!(config.metrics_addr, None, "metrics are served only where asked for");
     }
 
@@ -232,6 +244,7 @@ mod tests {
             (STARTUP_MANIFEST, "/manifest.json"),
             (SIMULATION, "1"),
             (PROMETHEUS_ADDR, "127.0.0.1:9000"),
+            (AUDIT_LOG, "/audit.jsonl"),
             (LOG_FORMAT, "JSON"),
             (DEV_MODE, "1"),
         ])
@@ -245,9 +258,11 @@ mod tests {
             startup_manifest: Some("/manifest.json".into()),
             simulation: Some("1".to_owned()),
             metrics_addr: Some("127.0.0.1:9000".parse().unwrap()),
+            audit: AuditTarget::File("/audit.jsonl".into()),
             log: LogConfig { debug: true, json: true },
         };
         assert_eq!(config, expected);
+        assert_eq!(read(&[(AUDIT_LOG, "-")]).unwrap().audit, AuditTarget::Stderr);
     }
 
     #[test]

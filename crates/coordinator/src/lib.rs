@@ -4,6 +4,7 @@
 //! [`writer`] is the one owner of writing, [`client_api`] and [`marble_api`] answer.
 
 pub mod answer_budget;
+pub mod audit;
 pub mod body_budget;
 pub mod client_api;
 mod clock;

@@ -15,6 +15,7 @@ use marblerun_storage::{Existing, NewDeployment, OpenReport, Opened, Recovery, o
 use marblerun_tee::{TRUST_PATH, Tee};
 use tracing::{error, info, warn};
 
+use crate::audit::{Audit, Peer};
 use crate::client_api::{self, ClientApi, QuoteSigner};
 use crate::clock::now;
 use crate::config::Config;
@@ -57,6 +58,12 @@ pub async fn start_with_limits(config: Config, limits: Limits) -> Result<Coordin
     let class = tee.trust_class(Path::new(TRUST_PATH))?;
     let trust = Trust::new(&class, config.collateral_dir.as_deref())?;
     announce(&trust);
+    let audit = Audit::start(config.audit.clone()).context("cannot start the thread of the audit stream")?;
+    audit.changed(
+        Peer::Coordinator,
+        "started",
+        &[("version", env!("CARGO_PKG_VERSION")), ("trustClass", trust.class())],
+    );
 
     let (tee, trust) = (Arc::new(tee), Arc::new(trust));
     let (ledger, backing) = open_state(&config, &tee, &trust)?;
@@ -70,13 +77,13 @@ pub async fn start_with_limits(config: Config, limits: Limits) -> Result<Coordin
     let quoter = Arc::new(quoter);
     let setter = ManifestSetter::new(view.clone(), writer.clone(), Arc::clone(&quoter));
     if let Some(path) = &config.startup_manifest {
-        set_startup_manifest(path, &setter, &view).await?;
+        set_startup_manifest(path, &setter, &view, &audit).await?;
     }
     let recoverer = Recoverer::new(view.clone(), writer.clone(), Arc::clone(&quoter), collection);
 
     let trust_class = trust.class();
     let body_timeout = limits.body_timeout;
-    let metrics = config.metrics_addr.is_some().then(|| Arc::new(Metrics::default()));
+    let metrics = config.metrics_addr.is_some().then(|| Arc::new(Metrics::of(audit.clone())));
     let mut client = client_api::router(ClientApi {
         view: view.clone(),
         quoter,
@@ -84,6 +91,7 @@ pub async fn start_with_limits(config: Config, limits: Limits) -> Result<Coordin
         setter,
         recoverer,
         writer: writer.clone(),
+        audit: audit.clone(),
         trust_class,
         body_timeout,
     });
@@ -96,7 +104,7 @@ pub async fn start_with_limits(config: Config, limits: Limits) -> Result<Coordin
         .map_err(|error| cannot_listen("EDG_COORDINATOR_CLIENT_ADDR", config.client_addr, &error))?;
 
     let (metrics_view, metrics_writer) = (view.clone(), writer.clone());
-    let mesh = marble_api::router(Arc::new(Activator::new(trust, view, writer, metrics.clone())));
+    let mesh = marble_api::router(Arc::new(Activator::new(trust, view, writer, metrics.clone(), audit)));
     let mesh = Listener::bind(config.mesh_addr, listeners.mesh, Protocols::Http2Only, limits, mesh)
         .await
         .map_err(|error| cannot_listen("EDG_COORDINATOR_MESH_ADDR", config.mesh_addr, &error))?;
@@ -227,7 +235,7 @@ pub(crate) fn report_repairs(report: &OpenReport) {
     }
 }
 
-async fn set_startup_manifest(path: &Path, setter: &ManifestSetter, view: &SharedView) -> Result<()> {
+async fn set_startup_manifest(path: &Path, setter: &ManifestSetter, view: &SharedView, audit: &Audit) -> Result<()> {
     let place = || format!("EDG_STARTUP_MANIFEST {}", path.display());
     let raw = read_bounded(path, marblerun_manifest::MAX_MANIFEST_BYTES).with_context(place)?;
     let Some(raw) = raw else { bail!("{}: expected a file, got nothing of this name", place()) };
@@ -243,7 +251,9 @@ async fn set_startup_manifest(path: &Path, setter: &ManifestSetter, view: &Share
             marblerun_manifest::fingerprint(&raw)
         );
     }
+    let fingerprint = marblerun_manifest::fingerprint(&raw);
     let recovery = setter.set(raw).await.map_err(|error| hinted(&error, error.hint())).with_context(place)?;
+    audit.changed(Peer::Coordinator, "manifest set", &[("fingerprint", &fingerprint)]);
     if !recovery.is_empty() {
         warn!("recovery secrets of a start-up manifest reach nobody: set the manifest through the client API instead");
     }

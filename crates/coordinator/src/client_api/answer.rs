@@ -49,7 +49,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    fn status(&self, version: Version) -> StatusCode {
+    pub(super) fn status(&self, version: Version) -> StatusCode {
         match (self, version) {
             (Self::NotAllowed, _) => StatusCode::METHOD_NOT_ALLOWED,
             (Self::Gone, _) => StatusCode::GONE,
@@ -61,6 +61,32 @@ impl Failure {
             (Self::Busy, _) => StatusCode::SERVICE_UNAVAILABLE,
             (Self::NothingPending, _) => StatusCode::NOT_FOUND,
             (Self::Write(_), Version::V2) | (Self::Read(_) | Self::Step(_), _) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// A stable word for the audit stream.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::NotAllowed => "unknown-endpoint",
+            Self::Gone => "gone",
+            Self::BadRequest(_) => "bad-request",
+            Self::Member { .. } => "bad-member",
+            Self::TooLarge(_) => "too-large",
+            Self::Slow => "slow",
+            Self::Busy => "busy",
+            Self::Unauthorized(_) => "unauthorized",
+            Self::Forbidden(_) => "forbidden",
+            Self::Read(_) => "not-available",
+            Self::NothingPending => "nothing-pending",
+            Self::Write(_) | Self::Step(_) => "refused",
+        }
+    }
+
+    /// What is wrong, for people.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::Member { member, reason, .. } => format!("{member}: {reason}"),
+            _ => self.message(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The client API: HTTPS, versions 1 and 2.
 
 mod answer;
+mod auditing;
 mod authentication;
 mod counter;
 mod encoded;
@@ -26,11 +27,13 @@ use marblerun_coordinator_core::deployment::Deployment;
 use marblerun_coordinator_core::snapshot::Status;
 use marblerun_coordinator_core::update::PendingUpdate;
 use tokio::sync::Semaphore;
-use tracing::{info, warn};
+use tracing::debug;
 
 use self::answer::{Failure, Version, success};
+use self::auditing::Asker;
 use self::encoded::Encoded;
 pub use self::sign_quote::QuoteSigner;
+use crate::audit::Audit;
 use crate::body_budget::BodyAccount;
 use crate::manifest_setter::ManifestSetter;
 use crate::quoter::Quoter;
@@ -60,6 +63,8 @@ pub struct ClientApi {
     pub recoverer: Recoverer,
     /// Makes changes durable.
     pub writer: WriterHandle,
+    /// Takes note of refusals and changes.
+    pub audit: Audit,
     /// The class of our own evidence.
     pub trust_class: &'static str,
     /// A request body must have arrived after this time.
@@ -99,6 +104,7 @@ async fn dispatch(State(shared): State<Arc<Shared>>, request: Request) -> Respon
     use Version::{V1, V2};
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let query = request.uri().query().map(str::to_owned);
+    let asker = Asker::of(&request);
     let (version, result) = match (method.as_str(), path.as_str()) {
         ("GET", v1::STATUS) => (V1, Ok(shared.status(V1).into())),
         ("GET", v2::STATUS) => (V2, Ok(shared.status(V2).into())),
@@ -131,7 +137,10 @@ async fn dispatch(State(shared): State<Arc<Shared>>, request: Request) -> Respon
     };
     match result {
         Ok(body) => success(body),
-        Err(failure) => failure.into_response(&method, version),
+        Err(failure) => {
+            shared.audit_refusal(&asker, &method, &path, version, &failure);
+            failure.into_response(&method, version)
+        }
     }
 }
 
@@ -171,11 +180,14 @@ impl Shared {
     }
 
     async fn set_manifest(&self, version: Version, request: Request) -> Result<String, Failure> {
+        let asker = Asker::of(&request);
         let body = read_request(request, self.api.body_timeout).await?;
         let raw = decode_manifest(version, body).await?;
         let has_manifest = !raw.is_empty();
+        let is_recovery = self.api.view.load().status() == Status::Recovery;
         match self.api.setter.set(raw).await {
             Ok(recovery_secrets) => {
+                self.audit_manifest(&asker, is_recovery);
                 let answer = SetManifestAnswer { recovery_secrets };
                 Ok(match version {
                     Version::V1 => answer.to_v1(),
@@ -184,9 +196,7 @@ impl Shared {
             }
             Err(error) => {
                 let hint = if has_manifest { error.hint() } else { Some(NO_MANIFEST_HINT) };
-                let text = report::with_hint(&error, hint);
-                warn!("manifest refused: {text}");
-                Err(Failure::Write(text))
+                Err(Failure::Write(report::with_hint(&error, hint)))
             }
         }
     }
@@ -266,7 +276,7 @@ async fn read_body(max_bytes: usize, body: Body, limit: Duration) -> Result<Vec<
         Ok(Ok(collected)) => Ok(collected.to_bytes().into()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::TooLarge(max_bytes)),
         Ok(Err(error)) => {
-            info!(error = &*error as &dyn std::error::Error, "request body ended early");
+            debug!(error = &*error as &dyn std::error::Error, "request body ended early");
             Err(Failure::BadRequest("request body: expected it to be complete".to_owned()))
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use marblerun_api::rpc::{ActivationReq, Parameters};
 use marblerun_coordinator_core::activation::{Candidate, Prepared};
 use marblerun_coordinator_core::ledger::Command;
+use marblerun_coordinator_core::uuid::MarbleUuid;
 use marblerun_secret::SecretBytes;
 use tokio::sync::Semaphore;
 use tonic::Status;
@@ -13,6 +14,7 @@ use tracing::{info, info_span, warn};
 
 use super::status::Refused;
 use crate::answer_budget::AnswerAccount;
+use crate::audit::{self, Audit, Refusal};
 use crate::body_budget::BodyAccount;
 use crate::clock::now;
 use crate::metrics::{Event, Metrics};
@@ -50,12 +52,19 @@ pub struct Activator {
     writer: WriterHandle,
     places: Arc<Semaphore>,
     pub(super) metrics: Option<Arc<Metrics>>,
+    audit: Audit,
 }
 
 impl Activator {
-    /// An activator for the state behind `view`, which counts in `metrics`.
-    pub fn new(trust: Arc<Trust>, view: SharedView, writer: WriterHandle, metrics: Option<Arc<Metrics>>) -> Self {
-        Self { trust, view, writer, places: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), metrics }
+    /// An activator for the state behind `view`, which counts in `metrics` and tells refusals to `audit`.
+    pub fn new(
+        trust: Arc<Trust>,
+        view: SharedView,
+        writer: WriterHandle,
+        metrics: Option<Arc<Metrics>>,
+        audit: Audit,
+    ) -> Self {
+        Self { trust, view, writer, places: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), metrics, audit }
     }
 
     /// Answers one request of `peer`, on these accounts.
@@ -82,15 +91,28 @@ impl Activator {
                 Ok(message(prepared.parameters))
             }
             Err(refused) => {
-                if let Some(metrics) = &self.metrics {
-                    metrics.refused(refused.was_verified().then_some((&marble_type, &uuid)));
-                }
-                let (code, reason) = (refused.code(), refused.reason());
-                let text = report::chain(&refused);
-                warn!(marble.type = marble_type, marble.uuid = uuid, ?code, reason, "activation refused: {text}");
+                self.note(&refused, &marble_type, &uuid);
                 Err(refused.status())
             }
         }
+    }
+
+    /// Counts a refusal; `marble_type` and `uuid` are what the Marble said.
+    fn note(&self, refused: &Refused, marble_type: &str, uuid: &str) {
+        let is_verified = refused.was_verified();
+        if let Some(metrics) = &self.metrics {
+            // The same label as a success has. What is no UUID is no label.
+            let uuid = MarbleUuid::parse(uuid).map(|uuid| uuid.to_string()).unwrap_or_default();
+            metrics.refused(is_verified.then_some((marble_type, &uuid)));
+        }
+        self.audit.refused(&Refusal {
+            peer: if is_verified { audit::Peer::Marble(marble_type) } else { audit::Peer::Mesh },
+            action: "activation",
+            reason: refused.reason(),
+            code: &format!("{:?}", refused.code()),
+            text: &report::chain(refused),
+            details: &[("marbleType", marble_type), ("uuid", uuid)],
+        });
     }
 
     async fn answer(
@@ -200,6 +222,7 @@ mod tests {
     use tonic::Code;
 
     use super::*;
+    use crate::audit::AuditTarget;
     use crate::body_budget::BodyBudget;
     use crate::seal_keys::TeeSealKeys;
     use crate::tls::Listeners;
@@ -216,7 +239,7 @@ mod tests {
         let backing = Backing::Log(log);
         let view = SharedView::new(writer::view(&ledger, &backing));
         let writer = writer::start(ledger, backing, view.clone(), Listeners::new().unwrap()).unwrap();
-        let activator = Activator::new(Arc::new(trust), view, writer, None);
+        let activator = Activator::new(Arc::new(trust), view, writer, None, Audit::start(AuditTarget::Log).unwrap());
         activator.places.forget_permits(MAX_IN_FLIGHT - places);
         Arc::new(activator)
     }

@@ -49,11 +49,10 @@ impl Refused {
 
     /// Whether it is certain that the Marble's evidence was accepted before.
     pub(super) fn was_verified(&self) -> bool {
-        use ActivationError::{Refused, State, UnknownType, Uuid};
+        use ActivationError::{Refused, State, UnknownType};
         match self {
             Self::Write(_) => true,
-            // A UUID that is none is no label.
-            Self::Activation(State | UnknownType(_) | Refused(_) | Uuid(_)) => false,
+            Self::Activation(State | UnknownType(_) | Refused(_)) => false,
             Self::Activation(_) => true,
             Self::NoCertificate | Self::Busy | Self::Outdated | Self::Evidence(_) | Self::Interrupted => false,
             // It was, but the Marble will come again.

@@ -18,6 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use marblerun_coordinator_core::snapshot::Status;
 
+use crate::audit::Audit;
 use activations::Activations;
 use events::Events;
 pub(crate) use grpc::GrpcCounts;
@@ -32,9 +33,15 @@ pub struct Metrics {
     requests: Requests,
     pub(crate) grpc: GrpcCounts,
     scrapes: AtomicU64,
+    audit: Option<Audit>,
 }
 
 impl Metrics {
+    /// Metrics that include those of the audit stream.
+    pub fn of(audit: Audit) -> Self {
+        Self { audit: Some(audit), ..Self::default() }
+    }
+
     /// Counts an activation that succeeded and keeps it as an event; `uuid` is the canonical form.
     pub fn activated(&self, uuid: &str, event: Event) {
         locked(&self.activations).count(&event.marble_type, uuid, true);
@@ -70,6 +77,9 @@ impl Metrics {
         locked(&self.activations).write(&mut text);
         self.grpc.write(&mut text);
         self.requests.write(&mut text);
+        if let Some(audit) = &self.audit {
+            audit.write_metrics(&mut text);
+        }
         head(&mut text, "promhttp_metric_handler_requests_total", "counter", "Answered scrapes by status code.");
         for (code, count) in [(200, scrapes), (500, 0), (503, 0)] {
             let _ = writeln!(text, "promhttp_metric_handler_requests_total{{code=\"{code}\"}} {count}");

@@ -10,6 +10,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use marblerun_api::rpc::{ActivationReq, ActivationResp, Parameters};
+use marblerun_coordinator::audit::AuditTarget;
 use marblerun_coordinator::config::{Config, LogConfig};
 use marblerun_coordinator::listener::Limits;
 use marblerun_coordinator::start::start_with_limits;
@@ -51,6 +52,7 @@ pub fn config(seal_dir: &Path) -> Config {
         startup_manifest: None,
         simulation: Some("1".to_owned()),
         metrics_addr: None,
+        audit: AuditTarget::Log,
         log: LogConfig { debug: false, json: false },
     }
 }
