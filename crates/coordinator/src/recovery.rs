@@ -18,6 +18,7 @@ use marblerun_secret::SecretBytes;
 use marblerun_storage::Recovery;
 use thiserror::Error;
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use self::ephemeral_key::EphemeralKey;
@@ -132,6 +133,8 @@ pub struct Recoverer {
     /// `None` outside of recovery. The lock is held while a secret is worked on, so that none is lost.
     collection: Arc<Mutex<Option<Collection>>>,
     key: Arc<EphemeralKey>,
+    /// Waits for the end of recovery; ends with this.
+    _end: JoinSet<()>,
 }
 
 impl Recoverer {
@@ -142,10 +145,11 @@ impl Recoverer {
         let key = Arc::new(EphemeralKey::default());
         let is_recovery = collection.is_some();
         let collection = Arc::new(Mutex::new(collection));
+        let mut end = JoinSet::new();
         if is_recovery {
             key.make();
             let (view, key, collection) = (view.clone(), Arc::clone(&key), Arc::clone(&collection));
-            tokio::spawn(async move {
+            end.spawn(async move {
                 view.opened().await;
                 key.forget();
                 collection.lock().await.take();
@@ -153,7 +157,7 @@ impl Recoverer {
         } else {
             key.forget();
         }
-        Self { view, writer, quoter, collection, key }
+        Self { view, writer, quoter, collection, key, _end: end }
     }
 
     /// The public key to which secrets can be encrypted: SubjectPublicKeyInfo, DER. It is the same until recovery ends.

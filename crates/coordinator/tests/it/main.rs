@@ -7,6 +7,7 @@ mod authorisation;
 mod client_api;
 mod limits;
 mod marble_api;
+mod recovery;
 mod recovery_secrets;
 mod running;
 mod sign_quote;
