@@ -68,7 +68,7 @@ fn addresses_that_are_none() {
     check(&place, "status localhost:x", "Error: expected a port from 1 to 65535 in \"localhost:x\"");
 }
 
-// rules: ATT-4, ATT-9
+// rules: ATT-4, ATT-9, ATT-11
 #[test]
 fn missing_and_wrong_expected_measurements() {
     let place = Place::new();
@@ -99,6 +99,14 @@ fn missing_and_wrong_expected_measurements() {
         "certificate root localhost:4433",
         "Error: coordinator-era.json: expected a UniqueID or a SignerID, got neither\n\
          Hint: take the expected properties from the Coordinator's release",
+    );
+    // If both are there, the one that MarbleRun reads counts.
+    place.write("era-config.json", r#"{"UniqueID": "aa", "InsecureSkipVerify": true}"#);
+    check(
+        &place,
+        "certificate root localhost:4433",
+        "Error: era-config.json: InsecureSkipVerify: a file with expected measurements cannot switch verification off\n\
+         Hint: remove the member; --insecure on the command line says it openly",
     );
 }
 
