@@ -16,7 +16,7 @@ use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _, SectionHe
 use object::{Endianness, Object as _, ObjectSymbol as _};
 
 use crate::prerequisites::{self, CC, PYTHON};
-use crate::process::{cargo, heading, say, step};
+use crate::process::{capture, cargo, heading, say, step};
 
 /// The C library of Occlum's images (0.31, Ubuntu 20.04 flavour).
 const GLIBC_FLOOR: Version = Version(2, 31);
@@ -70,6 +70,9 @@ pub fn run(workspace: &Path) -> Result<()> {
         ));
     }
 
+    heading("Write man pages and completions");
+    write_documentation(workspace, &dist)?;
+
     heading("Run the premain as Occlum would: its tests against this build");
     let arguments = ["test", "--quiet", "--package", PREMAIN.package, "--test", "it", "--locked", "--", "occlum"];
     step(
@@ -77,6 +80,24 @@ pub fn run(workspace: &Path) -> Result<()> {
             .env("CARGO_TERM_PROGRESS_WHEN", "never")
             .env("MARBLERUN_PREMAIN", dist.join(PREMAIN.name)),
     )
+}
+
+/// Lets the command line write its man pages and completions into `dist/`.
+fn write_documentation(workspace: &Path, dist: &Path) -> Result<()> {
+    let (man, completions) = (dist.join("man"), dist.join("completions"));
+    for directory in [&man, &completions] {
+        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    }
+    let run = ["run", "--quiet", "--locked", "--package", "marblerun-cli", "--"];
+    step(cargo(workspace, &run).args(["documentation", "--man"]).arg(&man))?;
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = capture(cargo(workspace, &run).args(["completion", shell]))?;
+        ensure!(script.status.success(), "{}", String::from_utf8_lossy(&script.stderr));
+        let path = completions.join(format!("marblerun.{shell}"));
+        fs::write(&path, script.stdout).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    say("dist/man, dist/completions");
+    Ok(())
 }
 
 /// Builds one program, by itself: building several together would give each the features of all.

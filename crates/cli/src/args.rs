@@ -10,11 +10,13 @@ pub(crate) use manifest::{ManifestCommand, UpdateCommand};
 pub(crate) use recovery::{RecoverArguments, SignedRecoveryArguments};
 pub(crate) use secret::SecretArguments;
 
+use crate::args::profile::ProfileCommand;
 use crate::output::Format;
 
 pub(crate) mod flags;
 pub(crate) mod manifest;
 pub(crate) mod plan;
+pub(crate) mod profile;
 pub(crate) mod recovery;
 pub(crate) mod secret;
 
@@ -91,6 +93,16 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) timeout: u64,
 
+    /// Profile whose values stand for flags that are left out, and for IP:PORT.
+    ///
+    /// Default: the one of `profile use`, where no IP:PORT is given.
+    #[arg(long, global = true, value_name = "NAME", env = "MARBLERUN_PROFILE")]
+    pub(crate) profile: Option<String>,
+
+    /// Go on although the Coordinator's state is older than the remembered one, or that of another deployment.
+    #[arg(long, global = true)]
+    pub(crate) accept_other_state: bool,
+
     /// Print results and warnings only, no lines of progress.
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
@@ -154,6 +166,22 @@ pub(crate) enum Command {
         #[command(flatten)]
         format: FormatFlag,
     },
+    /// Remember how deployments are reached and verified.
+    #[command(subcommand, arg_required_else_help = true)]
+    Profile(ProfileCommand),
+    /// Print a script with which a shell completes commands and flags.
+    #[command(after_help = "Example:\n  marblerun completion bash > /etc/bash_completion.d/marblerun")]
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the reference of all commands.
+    #[command(hide = true)]
+    Documentation {
+        /// Write man pages into this directory instead.
+        #[arg(long, value_name = "DIR")]
+        man: Option<PathBuf>,
+    },
     /// Commands for Kubernetes clusters are not part of this version.
     #[command(hide = true, aliases = ["uninstall", "precheck", "check"])]
     Install {
@@ -212,7 +240,8 @@ impl Arguments {
             Command::Secret(arguments) => arguments.format(),
             Command::Recover(arguments) => arguments.format.format,
             Command::RecoverWithSignature(arguments) => arguments.format(),
-            Command::Install { .. } => Format::Text,
+            Command::Profile(command) => command.format(),
+            Command::Install { .. } | Command::Completion { .. } | Command::Documentation { .. } => Format::Text,
             Command::Status { format, .. } | Command::PackageInfo { format, .. } | Command::Version { format } => {
                 format.format
             }

@@ -23,15 +23,19 @@ const NOT_VERIFIED: &str = "These certificates were not verified (--insecure).\n
 pub(crate) fn path(global: &Global) -> Result<PathBuf, Cause> {
     match &global.coordinator_cert {
         Some(path) => Ok(path.clone()),
-        None => default_path(std::env::var_os("XDG_CONFIG_HOME"), std::env::var_os("HOME")),
+        None => Ok(config_directory()?.join("coordinator-cert.pem")),
     }
 }
 
-fn default_path(config: Option<OsString>, home: Option<OsString>) -> Result<PathBuf, Cause> {
+/// Where the program keeps files of its own for the user.
+pub(crate) fn config_directory() -> Result<PathBuf, Cause> {
+    directory(std::env::var_os("XDG_CONFIG_HOME"), std::env::var_os("HOME"))
+}
+
+fn directory(config: Option<OsString>, home: Option<OsString>) -> Result<PathBuf, Cause> {
     let absolute = |value: Option<OsString>| value.map(PathBuf::from).filter(|path| path.is_absolute());
-    let directory =
-        absolute(config).or_else(|| absolute(home).map(|home| home.join(".config"))).ok_or(Cause::NoConfigDirectory)?;
-    Ok(directory.join("marblerun").join("coordinator-cert.pem"))
+    let parent = absolute(config).or_else(|| absolute(home).map(|home| home.join(".config")));
+    parent.map(|parent| parent.join("marblerun")).ok_or(Cause::NoConfigDirectory)
 }
 
 /// The cached certificates; `None` if there is no cache. Those that nobody verified are refused.
@@ -78,11 +82,11 @@ mod tests {
     fn the_default_place_follows_xdg_and_home() {
         let path = |config: &str, home: &str| {
             let value = |text: &str| (!text.is_empty()).then(|| OsString::from(text));
-            default_path(value(config), value(home)).ok().map(|path| path.display().to_string())
+            directory(value(config), value(home)).ok().map(|path| path.display().to_string())
         };
-        assert_eq!(path("/x", "/h").as_deref(), Some("/x/marblerun/coordinator-cert.pem"));
-        assert_eq!(path("", "/h").as_deref(), Some("/h/.config/marblerun/coordinator-cert.pem"));
-        assert_eq!(path("relative", "/h").as_deref(), Some("/h/.config/marblerun/coordinator-cert.pem"));
+        assert_eq!(path("/x", "/h").as_deref(), Some("/x/marblerun"));
+        assert_eq!(path("", "/h").as_deref(), Some("/h/.config/marblerun"));
+        assert_eq!(path("relative", "/h").as_deref(), Some("/h/.config/marblerun"));
         assert_eq!(path("", ""), None);
     }
 }

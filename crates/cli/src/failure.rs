@@ -14,6 +14,7 @@ use marblerun_pki::pem::PemError;
 use crate::exit::ExitStatus;
 use crate::findings::Findings;
 use crate::head::Difference;
+use crate::profile::{NameError, ProfileError};
 use crate::yaml::YamlError;
 
 /// The error of a command; [`Failure`] prints it with all its causes.
@@ -115,6 +116,28 @@ pub(crate) enum Cause {
     },
     #[error("the Coordinator's state is not the one that is remembered in {}: {difference}", path.display())]
     OtherState { path: PathBuf, difference: Difference },
+    #[error("the Coordinator states nothing about its state, but {} remembers a state", path.display())]
+    NoState { path: PathBuf },
+    #[error("{} is not text, and cannot be kept in a profile", path.display())]
+    PathNotText { path: PathBuf },
+    #[error(transparent)]
+    ProfileName(#[from] NameError),
+    #[error("profile {}", path.display())]
+    Profile {
+        path: PathBuf,
+        #[source]
+        source: ProfileError,
+    },
+    #[error("there is no profile {name:?}")]
+    NoProfile { name: String, known: Vec<String> },
+    #[error("there is a profile {name:?} already")]
+    ProfileExists { name: String },
+    #[error("{}", path.display())]
+    DefaultProfile {
+        path: PathBuf,
+        #[source]
+        source: NameError,
+    },
     #[error("evidence {}", path.display())]
     Evidence {
         path: PathBuf,
@@ -217,6 +240,14 @@ impl Failure {
             Cause::Credentials(error) => error.hint(),
             Cause::Recovery(error) => error.hint(),
             Cause::Enclave(error) => error.hint(),
+            Cause::NoState { .. } => Some(
+                "a Coordinator of another kind may answer; --accept-other-state goes on nevertheless and forgets the state",
+            ),
+            Cause::Profile { .. } => Some("correct the file, or write it anew with `marblerun profile add --replace`"),
+            Cause::NoProfile { known, .. } if known.is_empty() => Some("`marblerun profile add` makes one"),
+            Cause::NoProfile { known, .. } => return Some(format!("there are: {}", known.join(", "))),
+            Cause::ProfileExists { .. } => Some("--replace replaces it"),
+            Cause::DefaultProfile { .. } => Some("`marblerun profile use` writes the file anew"),
             Cause::UpdateLog { .. } => Some("`marblerun manifest log --output FILE` writes it"),
             Cause::Flags(_) => Some("see --help"),
             Cause::Pkcs11 => Some("give certificate and key as files with --cert and --key"),

@@ -1,8 +1,8 @@
 //! Reading and writing the user's files.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use crate::failure::Cause;
@@ -31,4 +31,26 @@ pub(crate) fn write_new(what: &'static str, path: &Path, content: &[u8]) -> Resu
     let error = |source| Cause::Write { what, path: path.to_owned(), source };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(error)?;
     file.write_all(content).map_err(error)
+}
+
+/// Puts a new file, readable by its owner only, in the place of the old one; a reader sees the one or the other. Makes
+/// the directory, for the owner only.
+pub(crate) fn replace(what: &'static str, path: &Path, content: &[u8]) -> Result<(), Cause> {
+    let error = |source| Cause::Write { what, path: path.to_owned(), source };
+    if let Some(parent) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(error)?;
+    }
+    // The program's own files do not begin with a dot.
+    let temporary = path.with_file_name(format!(".new-{}", std::process::id()));
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|source| {
+        // What is left over of a failure is only clutter.
+        let _ = fs::remove_file(&temporary);
+        error(source)
+    })
 }

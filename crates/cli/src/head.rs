@@ -93,7 +93,11 @@ impl Head {
             Ok(text) => decode_whole::<Self>(&text, MAX_HEAD_BYTES)
                 .map(|(head, _)| Some(head))
                 .map_err(|source| Cause::Head { path: path.to_owned(), source }),
-            Err(Cause::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(Cause::Read { source, .. })
+                if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -109,7 +113,7 @@ impl Head {
             .member("manifestFingerprint", &self.manifest)
             .finish();
         text.push('\n');
-        files::write(WHAT, path, text.as_bytes())
+        files::replace(WHAT, path, text.as_bytes())
     }
 
     /// Whether `stated` goes on from this head.
@@ -154,7 +158,7 @@ pub(crate) fn remember(global: &Global, statement: Option<&Statement>, manifest:
     }
 }
 
-/// Moves what is remembered of this deployment forward; fails if its state lies behind that.
+/// Moves what is remembered of this deployment forward; fails if its state lies behind that, unless that is accepted.
 pub(crate) fn advance(global: &Global, statement: &Statement, output: &mut Output) -> Result<(), Failure> {
     // Without a place nothing is remembered.
     let Ok(path) = Head::path(global) else { return Ok(()) };
@@ -168,6 +172,10 @@ pub(crate) fn advance(global: &Global, statement: &Statement, output: &mut Outpu
         }
         // Another deployment is another root, which is what commands go by.
         Err(Difference::Deployment { .. }) => {}
+        Err(difference) if global.accept_other_state => {
+            output.warn(&format!("{difference} (--accept-other-state)"))?;
+            stated.write(&path)?;
+        }
         Err(difference) => return Err(Cause::OtherState { path, difference }.into()),
     }
     Ok(())

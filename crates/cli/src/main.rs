@@ -14,6 +14,7 @@ mod head;
 mod locate;
 mod manifest_file;
 mod output;
+mod profile;
 mod progress;
 mod recovery_data;
 mod trust;
@@ -23,20 +24,17 @@ mod yaml;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
-use crate::args::Arguments;
 use crate::exit::ExitStatus;
+use crate::failure::Failure;
 use crate::output::Output;
+use crate::profile::{NotParsed, Parsed};
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => return usage(&error).into(),
+    let outcome = match profile::parse(std::env::args_os().collect()) {
+        Ok(parsed) => run(&parsed),
+        Err(NotParsed::Usage(error)) => return usage(&error).into(),
+        Err(NotParsed::Failure(failure)) => Err(failure),
     };
-    let mut output = Output::new(arguments.format(), arguments.global.quiet);
-    let outcome = commands::run(&arguments, &mut output);
-    drop(output);
     match outcome {
         Ok(status) => status.into(),
         Err(failure) if failure.is_broken_pipe() => ExitStatus::Success.into(),
@@ -45,6 +43,14 @@ fn main() -> ExitCode {
             failure.exit_status().into()
         }
     }
+}
+
+fn run(Parsed { arguments, profile }: &Parsed) -> Result<ExitStatus, Failure> {
+    let mut output = Output::new(arguments.format(), arguments.global.quiet);
+    if let Some(warning) = profile.as_ref().and_then(|(name, profile)| profile.warning(name)) {
+        output.warn(&warning)?;
+    }
+    commands::run(arguments, &mut output)
 }
 
 /// Prints help and version as they are, and a usage error in the form of every other error.

@@ -19,6 +19,7 @@ use crate::failure::{Cause, Failure};
 use crate::files;
 use crate::head;
 use crate::output::Output;
+use crate::profile;
 
 /// Files that are looked for where no era config is given, in this order.
 const ERA_CONFIGS: [&str; 2] = ["era-config.json", "coordinator-era.json"];
@@ -114,10 +115,12 @@ pub(crate) fn block_on<T>(call: impl Future<Output = Result<T, Failure>>) -> Res
 /// `--insecure` only fetches.
 pub(crate) async fn attest(global: &Global, address: &str, output: &mut Output) -> Result<Known, Failure> {
     let known = attest_for_recovery(global, address, output).await?;
-    if let Trust::Attested(attested) = &known.trust
-        && let Some(statement) = attested.statement()
-    {
-        head::advance(global, statement, output)?;
+    if let Trust::Attested(attested) = &known.trust {
+        match (&global.profile, attested.statement()) {
+            (Some(_), _) => profile::pin(global, attested, output)?,
+            (None, Some(statement)) => head::advance(global, statement, output)?,
+            (None, None) => {}
+        }
     }
     Ok(known)
 }

@@ -12,9 +12,11 @@ use crate::profile::Name;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProfileCommand {
     /// Remember how a deployment is reached and verified.
-    #[command(after_help = "Kept are --era-config, --trust-software-root, --collateral, --cert and --key: the paths, not the \
+    #[command(
+        after_help = "Kept are --era-config, --trust-software-root, --collateral, --cert and --key: the paths, not the \
         files. --insecure is never kept.\n\n\
-        Example:\n  marblerun profile add prod coordinator.example:4433 --era-config era.json --cert ann.pem --key ann-key.pem")]
+        Example:\n  marblerun profile add prod coordinator.example:4433 --era-config era.json --cert ann.pem --key ann-key.pem"
+    )]
     Add(AddArguments),
     /// Show all profiles.
     #[command(after_help = "Example:\n  marblerun profile list")]

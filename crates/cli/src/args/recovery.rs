@@ -24,14 +24,6 @@ pub(crate) struct ShareArguments {
     pub(crate) token: TokenKey,
 }
 
-/// What to do if the state is not the remembered one.
-#[derive(Args, Debug)]
-pub(crate) struct HeadFlag {
-    /// Go on although the state that is to be recovered is not the remembered one.
-    #[arg(long)]
-    pub(crate) accept_other_state: bool,
-}
-
 /// `recover`.
 #[derive(Args, Debug)]
 pub(crate) struct RecoverArguments {
@@ -40,8 +32,6 @@ pub(crate) struct RecoverArguments {
     /// Client API of the Coordinator.
     #[arg(value_name = "IP:PORT")]
     pub(crate) coordinator: String,
-    #[command(flatten)]
-    pub(crate) head: HeadFlag,
     #[command(flatten)]
     pub(crate) format: FormatFlag,
 }
@@ -59,8 +49,6 @@ pub(crate) struct SignedRecoveryArguments {
     /// Signature over the plain secret.
     #[arg(short, long, value_name = "FILE", required = true)]
     pub(crate) signature: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) head: HeadFlag,
     #[command(flatten)]
     pub(crate) format: FormatFlag,
     #[command(subcommand)]
@@ -122,8 +110,6 @@ pub(crate) struct EvidenceArguments {
     /// first.
     #[arg(long, value_name = "FILE")]
     pub(crate) evidence: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) head: HeadFlag,
 }
 
 impl SignedRecoveryArguments {

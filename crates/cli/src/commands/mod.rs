@@ -1,6 +1,8 @@
 //! The commands, each in its file.
 
 mod certificate;
+mod completion;
+mod documentation;
 mod manifest_check;
 mod manifest_get;
 mod manifest_log;
@@ -10,6 +12,7 @@ mod manifest_signature;
 mod manifest_update;
 mod manifest_verify;
 mod package_info;
+mod profile;
 mod recover;
 mod recover_offline;
 mod secret_get;
@@ -46,6 +49,9 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<ExitStat
             Some(command) => recover_offline::run(global, command, output),
         },
         Command::PackageInfo { path, .. } => package_info::run(path, output),
+        Command::Profile(command) => profile::run(global, command, output),
+        Command::Completion { shell } => completion::run(*shell, output),
+        Command::Documentation { man } => documentation::run(man.as_deref(), output),
         Command::Install { .. } => Err(Cause::ClusterCommand.into()),
         Command::Version { .. } => version::run(output),
         Command::Certificate(CertificateCommand::Root(arguments)) => {

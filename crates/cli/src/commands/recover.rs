@@ -9,7 +9,6 @@
 use marblerun_client::{RecoverAnswer, SecretBytes, Statement};
 use serde_json::json;
 
-use crate::args::recovery::HeadFlag;
 use crate::args::{Global, RecoverArguments, SignedRecoveryArguments};
 use crate::exit::ExitStatus;
 use crate::failure::{Cause, Failure};
@@ -28,7 +27,7 @@ pub(crate) fn run(global: &Global, arguments: &RecoverArguments, output: &mut Ou
     let secret = recovery_data::read(&share.file, share.name.as_deref())?;
     let plain = key.open(&secret)?;
     let signature = key.sign(&plain)?;
-    give(global, &arguments.coordinator, plain.expose(), &signature, &arguments.head, output)
+    give(global, &arguments.coordinator, plain.expose(), &signature, output)
 }
 
 pub(crate) fn run_signed(
@@ -43,7 +42,7 @@ pub(crate) fn run_signed(
     };
     let secret = SecretBytes::new(files::read("recovery secret", file, MAX_SIGNED_BYTES)?);
     let signature = files::read("signature", signature, MAX_SIGNED_BYTES)?;
-    give(global, coordinator, &secret, &signature, &arguments.head, output)
+    give(global, coordinator, &secret, &signature, output)
 }
 
 fn give(
@@ -51,7 +50,6 @@ fn give(
     address: &str,
     secret: &SecretBytes,
     signature: &[u8],
-    flag: &HeadFlag,
     output: &mut Output,
 ) -> Result<ExitStatus, Failure> {
     trust::block_on(async {
@@ -60,7 +58,7 @@ fn give(
             Trust::Attested(attested) => attested.statement(),
             Trust::Cached | Trust::Nothing => None,
         };
-        let seen = compare_with_remembered(global, statement, flag, output)?;
+        let seen = compare_with_remembered(global, statement, output)?;
         output.step(match coordinator.is_attested() {
             true => "Successfully verified Coordinator, now sending recovery secret",
             false => "Sending recovery secret",
@@ -93,7 +91,6 @@ pub(crate) struct Seen {
 pub(crate) fn compare_with_remembered(
     global: &Global,
     statement: Option<&Statement>,
-    flag: &HeadFlag,
     output: &mut Output,
 ) -> Result<Seen, Failure> {
     let stated = statement.and_then(Head::of);
@@ -113,7 +110,7 @@ pub(crate) fn compare_with_remembered(
     }
     if let (Some(head), Some(path)) = (&remembered, &path) {
         match stated.as_ref().map_or(Ok(()), |stated| head.compare(stated)) {
-            Err(difference) if flag.accept_other_state => {
+            Err(difference) if global.accept_other_state => {
                 output.note(&format!("Warning: {difference} (--accept-other-state)"))?;
             }
             Err(difference) => return Err(Cause::OtherState { path: path.clone(), difference }.into()),

@@ -92,7 +92,7 @@ fn open(share: &ShareArguments) -> Result<(RecoverySecret, Option<RecoveryKey>),
 fn check_evidence(global: &Global, arguments: &EvidenceArguments, output: &mut Output) -> Result<(), Failure> {
     let Some(path) = &arguments.evidence else { return Ok(()) };
     let attested = trust::verify_evidence(global, path, output)?;
-    compare_with_remembered(global, attested.statement(), &arguments.head, output)?;
+    compare_with_remembered(global, attested.statement(), output)?;
     Ok(())
 }
 

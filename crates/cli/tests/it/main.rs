@@ -8,8 +8,10 @@ mod fake;
 
 mod bad_input;
 mod coordinator;
+mod generated;
 mod local;
 mod plan;
+mod profile;
 
 use std::path::Path;
 use std::process::Command;
@@ -54,11 +56,17 @@ impl Place {
     }
 
     fn run_words(&self, words: &[&str]) -> Run {
+        self.run_with(words, &[])
+    }
+
+    /// Runs the program with variables of its environment.
+    fn run_with(&self, words: &[&str], variables: &[(&str, &str)]) -> Run {
         let output = Command::new(env!("CARGO_BIN_EXE_marblerun"))
             .args(words)
             .current_dir(self.path())
             .env_clear()
             .env("HOME", self.path().join("home"))
+            .envs(variables.iter().copied())
             .output()
             .unwrap();
         let text = |bytes: &[u8]| {
