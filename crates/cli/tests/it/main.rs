@@ -7,6 +7,7 @@
 mod fake;
 
 mod bad_input;
+mod compatibility;
 mod coordinator;
 mod generated;
 mod local;
