@@ -1,13 +1,16 @@
 //! A deployment of known keys, and what Marbles send.
 
-use std::sync::LazyLock;
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock, Mutex};
 
 use marblerun_coordinator_core::activation::{ActivationError, Candidate, Prepared};
 use marblerun_coordinator_core::ledger::{Command, Ledger};
 use marblerun_coordinator_core::record::{Genesis, Record};
 use marblerun_coordinator_core::set_manifest::{self, PreparedManifest, SetManifestError};
 use marblerun_coordinator_core::time::Timestamp;
-use marblerun_pki::{AltNames, KeyPair, request};
+use marblerun_coordinator_core::users::User;
+use marblerun_manifest::user_certificate;
+use marblerun_pki::{AltNames, KeyPair, pem, profile, request};
 use marblerun_secret::SecretBytes;
 
 pub const UUID: &str = "11111111-2222-3333-4444-555555555555";
@@ -84,4 +87,48 @@ pub fn user_pem(name: &str) -> String {
     let testdata = std::env::var_os("MARBLERUN_TESTDATA")
         .map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata").into(), std::path::PathBuf::from);
     std::fs::read_to_string(testdata.join("activation").join(format!("{name}.pem"))).unwrap()
+}
+
+/// The PEM certificate of a user of any name; the same each time.
+pub fn made_user_pem(name: &str) -> String {
+    static MADE: LazyLock<Mutex<BTreeMap<String, String>>> = LazyLock::new(Mutex::default);
+    let make = || {
+        let key = KeyPair::generate().unwrap();
+        pem::encode("CERTIFICATE", &profile::premain_certificate(&key, &AltNames::default(), NOW.unix()).unwrap())
+    };
+    MADE.lock().unwrap().entry(name.to_owned()).or_insert_with(make).clone()
+}
+
+/// The user of this name in the ledger's manifest, whose certificate is [`made_user_pem`].
+#[track_caller]
+pub fn made_user(ledger: &Ledger, name: &str) -> Arc<User> {
+    let der = user_certificate(&made_user_pem(name)).unwrap();
+    Arc::clone(ledger.snapshot().deployment().unwrap().users.authenticate(&der).unwrap())
+}
+
+/// The state that a restart makes of `stored`.
+#[track_caller]
+pub fn replayed(stored: &[SecretBytes]) -> Ledger {
+    Ledger::replay(stored.iter().map(|bytes| Record::decode(bytes.expose()).unwrap())).unwrap()
+}
+
+/// Everything about a state, secret values and keys included, for comparison.
+pub fn whole_state(ledger: &Ledger) -> String {
+    use std::fmt::Write as _;
+    let snapshot = ledger.snapshot();
+    let identity = &snapshot.identity;
+    let hash = |secret: &SecretBytes| marblerun_manifest::fingerprint(secret.expose());
+    let mut text = format!("{snapshot:?}");
+    let keys = [identity.root_key.to_pkcs8().unwrap(), identity.intermediate_key.to_pkcs8().unwrap()];
+    for secret in keys.iter().chain([identity.root_secret.as_ref(), identity.previous_root_secret.as_ref()]) {
+        write!(text, " {}", hash(secret)).unwrap();
+    }
+    if let Some(deployment) = snapshot.deployment() {
+        for (name, secret) in deployment.secrets.iter().chain(deployment.previous_secrets.iter()) {
+            for value in [&secret.private, &secret.public] {
+                write!(text, " {name} {:?}", value.as_ref().map(hash)).unwrap();
+            }
+        }
+    }
+    text
 }

@@ -9,5 +9,8 @@ mod records;
 mod secrets;
 mod set_manifest;
 mod template_oracle;
+mod update_manifest;
+mod update_packages;
+mod update_secrets;
 mod user_secrets;
 mod users;

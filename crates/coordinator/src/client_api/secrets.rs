@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use marblerun_api::rest::{self, encode_secrets_v1, encode_secrets_v2, query_values, success_without_data};
-use marblerun_coordinator_core::ledger::Command;
+use marblerun_coordinator_core::ledger::{Command, Refusal};
 use marblerun_coordinator_core::secret::Secret;
 use marblerun_coordinator_core::user_secrets::{self, UserSecretsError};
 use marblerun_coordinator_core::users::User;
@@ -19,9 +19,12 @@ use super::authentication::certificate;
 use super::{Shared, read_request};
 use crate::clock::now;
 use crate::report;
+use crate::writer::WriteError;
 
 /// Uploads at work: decoding a long one and executing the templates of all Marbles may take seconds of processor time.
 pub(super) const MAX_UPLOADS_IN_FLIGHT: usize = 2;
+/// How often an upload is prepared anew because the manifest was updated meanwhile.
+const MAX_ATTEMPTS: usize = 4;
 
 impl Shared {
     pub(super) fn secrets(&self, version: Version, request: &Request) -> Result<String, Failure> {
@@ -44,27 +47,39 @@ impl Shared {
     pub(super) async fn set_secrets(&self, version: Version, request: Request) -> Result<String, Failure> {
         let certificate = certificate(&request);
         self.authenticate(&certificate)?;
-        let body = SecretBytes::new(read_request(request, self.api.body_timeout).await?);
+        let body = Arc::new(SecretBytes::new(read_request(request, self.api.body_timeout).await?));
         let interrupted = || Failure::Write("setting secrets was interrupted".to_owned());
-        let place = Arc::clone(&self.uploads).acquire_owned().await.map_err(|_| interrupted())?;
-        // Again: the manifest, and with it the user's permissions, may have changed while the body came.
-        let (view, user) = self.authenticate(&certificate)?;
-        let worker = Arc::clone(&user);
-        // The place goes with the work: a caller that hangs up does not stop it.
-        let work = move || {
-            let upload = decode(version, &body)
-                .map_err(|error| Failure::BadRequest(format!("request body: {}", report::chain(&error))))?;
-            let prepared = user_secrets::prepare_upload(&view.snapshot, &worker, upload, now())
-                .map_err(|error| refused("setting", &worker, &error))?;
-            Ok((prepared, place))
-        };
-        let (prepared, place) = tokio::task::spawn_blocking(work).await.map_err(|_| interrupted())??;
-        let number = prepared.record.secrets.len();
-        let written = self.api.writer.submit(Command::SetSecrets(prepared)).await;
-        drop(place);
-        written.map_err(|error| Failure::Write(report::with_hint(&error, error.hint())))?;
-        info!(user = %report::one_line(user.name().to_owned()), number, "secrets set");
-        Ok(success_without_data())
+        let mut place = Arc::clone(&self.uploads).acquire_owned().await.map_err(|_| interrupted())?;
+        let mut attempt = 1;
+        loop {
+            // Each time: the manifest, and with it the user's permissions, may have changed.
+            let (view, user) = self.authenticate(&certificate)?;
+            let (worker, body) = (Arc::clone(&user), Arc::clone(&body));
+            // The place goes with the work: a caller that hangs up does not stop it.
+            let work = move || {
+                let upload = decode(version, &body)
+                    .map_err(|error| Failure::BadRequest(format!("request body: {}", report::chain(&error))))?;
+                let prepared = user_secrets::prepare_upload(&view.snapshot, &worker, upload, now())
+                    .map_err(|error| refused("setting", &worker, &error))?;
+                Ok((prepared, place))
+            };
+            let (prepared, held) = tokio::task::spawn_blocking(work).await.map_err(|_| interrupted())??;
+            place = held;
+            let number = prepared.record.secrets.len();
+            match self.api.writer.submit(Command::SetSecrets(prepared)).await {
+                Ok(()) => {
+                    info!(user = %report::one_line(user.name().to_owned()), number, "secrets set");
+                    return Ok(success_without_data());
+                }
+                // An update of the manifest came first: what it makes of the upload is seen by trying again.
+                Err(WriteError::Refused(refusal))
+                    if *refusal == Refusal::DeploymentChanged && attempt < MAX_ATTEMPTS =>
+                {
+                    attempt += 1;
+                }
+                Err(error) => return Err(Failure::Write(report::with_hint(&error, error.hint()))),
+            }
+        }
     }
 }
 
