@@ -7,6 +7,8 @@
 #![cfg(test)]
 
 mod cli;
+mod cli_recovery;
+mod cli_users;
 mod collateral;
 mod coordinator;
 mod deployment;
