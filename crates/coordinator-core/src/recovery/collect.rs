@@ -285,7 +285,7 @@ mod tests {
         }
     }
 
-    // rules: SAFE-5, STA-3.7, STA-3.12
+    // rules: SAFE-5, STA-3.7, STA-3.12, R30
     #[test]
     fn a_wrong_secret_is_refused_and_disturbs_nothing() {
         for (scheme, order, remaining) in
@@ -308,7 +308,7 @@ mod tests {
         }
     }
 
-    // rules: SAFE-5, STA-3.13
+    // rules: SAFE-5, STA-3.13, R30
     #[test]
     fn a_secret_without_the_right_signature_is_refused_and_the_right_one_is_accepted_then() {
         let parties = Parties::new(ALL);
@@ -351,7 +351,7 @@ mod tests {
         assert!(matches!(parties.send(&mut collector, 2, 2).unwrap().progress, Progress::Complete(_)));
     }
 
-    // rules: STA-3.11
+    // rules: STA-3.11, R30
     #[test]
     fn shares_that_a_changed_list_lets_in_make_no_key() {
         let zero = SecretBytes::new(vec![0; 33]);
