@@ -147,7 +147,11 @@ fn document() -> (Value, BTreeSet<(String, &'static str)>) {
         let before = path.as_object_mut().unwrap().insert(operation.method.to_owned(), description);
         assert!(before.is_none(), "{} {} is described twice", operation.method, operation.path);
     }
-    let reasons = json!({"type": ["object", "null"], "additionalProperties": {"type": "string"}});
+    let reasons = json!({
+        "type": ["object", "null"],
+        "additionalProperties": {"type": "string"},
+        "description": "What is wrong with a member of the request, by its name.",
+    });
     schemas.named.insert("Fail".into(), refusal("fail", reasons));
     schemas.named.insert("Error".into(), refusal("error", json!({"type": "null"})));
     let document = json!({

@@ -82,23 +82,30 @@ impl Operation {
         Self { refusals, ..self }
     }
 
-    /// What this operation refuses, and what all of its kind refuse.
+    /// What this operation refuses, and what all of its kind refuse for the same reason.
     pub(super) fn all_refusals(&self) -> Vec<(u16, &'static str)> {
-        let mut refusals = self.refusals.to_vec();
+        let mut common = Vec::new();
         if self.request.is_some() {
-            refusals.extend([
+            common.extend([
                 (400, "The body is not what the schema says, or did not arrive as a whole."),
                 (408, "The body did not arrive in time."),
-                (413, "The body is too long."),
-                (503, "Too many request bodies at once: try again."),
+                (503, "Too many requests at once: try again."),
             ]);
+            // Of a recovery secret only the beginning is read.
+            if self.path != v2::RECOVER {
+                common.push((413, "The body is too long."));
+            }
+        }
+        if self.method == "get" {
+            common.push((503, "Too many answers are being read at once: try again."));
         }
         match self.who {
             Who::Anyone => {}
-            Who::User => refusals.push((401, "The client certificate is missing, or is not that of a user.")),
-            Who::Marble => refusals.push((401, "The client certificate is missing, or is not that of a Marble.")),
+            Who::User => common.push((401, "The client certificate is missing, or is not that of a user.")),
+            Who::Marble => common.push((401, "The client certificate is missing, or is not that of a Marble.")),
         }
-        refusals
+        common.retain(|(status, _)| self.refusals.iter().all(|(own, _)| own != status));
+        [self.refusals, &common].concat()
     }
 }
 
@@ -218,7 +225,10 @@ fn secrets_and_recovery() -> Vec<Operation> {
             )
             .takes("RecoverRequest", &RecoverRequest::default())
             .answers("The secret is taken.", "Recover", &RecoverAnswer::default())
-            .refuses(&[(500, "The Coordinator is not in recovery, or the secret or its signature is wrong.")]),
+            .refuses(&[
+                (400, "The body is not what the schema says, or the secret cannot be decrypted."),
+                (500, "The Coordinator is not in recovery, or the secret or its signature is wrong."),
+            ]),
         Operation::new(
             "get",
             v2::RECOVER_PUBLIC_KEY,
@@ -241,6 +251,7 @@ fn features() -> Vec<Operation> {
             .takes("SignQuoteRequest", &SignQuoteRequest::default())
             .answers("The quote is genuine.", "SignQuote", &SignQuoteAnswer::default())
             .refuses(&[
+                (400, "The body is not what the schema says, or the quote is not genuine: `data` tells why."),
                 (403, "The manifest does not switch the feature `SignQuoteEndpoint` on."),
                 (500, "The quote cannot be judged now, for example because collateral is missing."),
             ]),
