@@ -280,17 +280,17 @@ impl Cast {
 }
 
 /// A kept connection of one caller.
-struct Client(SendRequest<Full<Bytes>>);
+pub struct Client(SendRequest<Full<Bytes>>);
 
 impl Client {
-    async fn connect(running: &Running, identity: &Identity) -> Self {
+    pub async fn connect(running: &Running, identity: &Identity) -> Self {
         let stream = connect(running.client, client_config(identity, &[b"http/1.1"])).await.unwrap();
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         Self(sender)
     }
 
-    async fn ask(&mut self, method: &str, path: &str, body: String) -> (u16, String) {
+    pub async fn ask(&mut self, method: &str, path: &str, body: String) -> (u16, String) {
         self.0.ready().await.unwrap();
         let request = Request::builder().method(method).uri(path).header("host", "localhost");
         let answer = self.0.send_request(request.body(Full::new(Bytes::from(body))).unwrap()).await.unwrap();
@@ -301,8 +301,14 @@ impl Client {
 }
 
 /// The certificate and key that an activation gives.
-async fn marble(running: &Running) -> Identity {
-    let parameters = running.activate("web").await.unwrap();
+pub async fn marble(running: &Running) -> Identity {
+    let parameters = loop {
+        match running.activate("web").await {
+            // An update came in between the handshake and the call.
+            Err(refusal) if refusal.code == tonic::Code::Unavailable as u32 => {}
+            result => break result.unwrap(),
+        }
+    };
     let chain = pem::decode_certificates(&parameters.env["MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN"]).unwrap();
     let key = pem::decode_all(&parameters.env["MARBLE_PREDEFINED_PRIVATE_KEY"]).unwrap();
     Identity::Shown(chain[0].clone(), key[0].der.expose().to_vec())

@@ -5,6 +5,7 @@
 mod auditing;
 mod authorisation;
 mod client_api;
+mod concurrent;
 mod limits;
 mod marble_api;
 mod recovery;

@@ -14,6 +14,9 @@ use aws_lc_rs::rsa::{
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use marblerun_coordinator::audit::AuditTarget;
+use marblerun_coordinator::config::Config;
+use marblerun_coordinator::listener::Limits;
 use marblerun_coordinator::trust::Trust;
 use marblerun_coordinator_core::identity::Identity as Deployed;
 use marblerun_coordinator_core::record::{Genesis, Record};
@@ -25,7 +28,7 @@ use marblerun_secret::SecretBytes;
 use marblerun_storage::{CommitOptions, DATA_FILE, KEY_FILE, Opened, RECOVERY_FILE, open_directory};
 use marblerun_tee::TrustClass;
 
-use crate::running::{Answer, Identity, Running, client_config, connect};
+use crate::running::{Answer, Identity, Running, client_config, config, connect};
 
 const RECOVER: &str = "/api/v2/recover";
 const PUBLIC_KEY: &str = "/api/v2/recover/public-key";
@@ -247,6 +250,46 @@ async fn what_is_wrong_is_refused_on_arrival_and_disturbs_nothing() {
     assert!(!lost.directory.path().join(KEY_FILE).exists(), "nothing was written");
     Lost::check_remaining(&lost.upload(1).await, 0);
     lost.check_recovered().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_stream_tells_of_each_step() {
+    let Lost { running, directory, shares, .. } = Lost::new(2, 0).await;
+    drop(running);
+    drop(Running::again(directory.path()).await);
+    let path = directory.path().join("audit.jsonl");
+    let audit = AuditTarget::File(path.clone());
+    let running = Running::of(Config { audit, ..config(directory.path()) }, Limits::default()).await;
+    check_refused(&upload(&running, &[9; 32], &[]).await, "another one");
+    for (share, party) in shares.iter().zip(parties()) {
+        assert_eq!(upload(&running, share, &party.sign(share)).await.status, 200);
+    }
+    // The stream has a thread of its own.
+    let lines = tokio::time::timeout(std::time::Duration::from_secs(20), async {
+        loop {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            if text.contains("state recovered") {
+                break text;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let lines = lines.await.unwrap();
+    let actions: Vec<String> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|line| format!("{} {} {}", line["kind"], line["action"], line["details"]["remaining"]))
+        .filter(|line| line.contains("recover"))
+        .collect();
+    assert_eq!(
+        actions,
+        [
+            r#""refused" "POST /api/v2/recover" null"#,
+            r#""changed" "recovery secret accepted" "1""#,
+            r#""changed" "state recovered" "0""#,
+        ],
+        "{lines}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -196,8 +196,10 @@ pub async fn call(
         .header("te", "trailers")
         .body(Full::new(Bytes::from(framed)))
         .unwrap();
-    let (head, body) = sender.send_request(request).await.unwrap().into_parts();
-    let body = body.collect().await.unwrap();
+    // A connection that ends before the call is what gRPC clients call UNAVAILABLE.
+    let ended = |error: hyper::Error| Refusal { code: tonic::Code::Unavailable as u32, message: error.to_string() };
+    let (head, body) = sender.send_request(request).await.map_err(ended)?.into_parts();
+    let body = body.collect().await.map_err(ended)?;
     let trailers = body.trailers().cloned().unwrap_or(head.headers);
     let text = |name: &str| trailers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
     let code = text("grpc-status").parse().unwrap();
