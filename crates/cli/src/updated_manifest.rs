@@ -40,7 +40,7 @@ pub(crate) fn render(manifest: &[u8], log: &[UpdateLogEntry]) -> Result<String, 
 /// A member of an object, by its name without regard to case, as the Coordinator reads it; the last one counts.
 fn member<'a>(value: &'a mut Value, name: &str) -> Option<&'a mut Value> {
     let object = value.as_object_mut()?;
-    let key = object.keys().filter(|key| key.eq_ignore_ascii_case(name)).next_back()?.clone();
+    let key = object.keys().rfind(|key| key.eq_ignore_ascii_case(name))?.clone();
     object.get_mut(&key)
 }
 

@@ -12,12 +12,12 @@ const MANIFEST: &str = r#"{
   "Marbles": {"m": {"Package": "web", "Parameters": {"Argv": ["./a"]}}}
 }
 "#;
-const CACHE: &str = "home/.config/marblerun/coordinator-cert.pem";
-const SOFTWARE: &str =
+pub(crate) const CACHE: &str = "home/.config/marblerun/coordinator-cert.pem";
+pub(crate) const SOFTWARE: &str =
     "Warning: the Coordinator's evidence is of class software (root root.pem): no hardware protects it\n";
 
 /// A place with everything that is needed to verify `fake`.
-fn place(fake: &Fake) -> Place {
+pub(crate) fn place(fake: &Fake) -> Place {
     let place = Place::new();
     place.write("era.json", format!(r#"{{"UniqueID": "{}"}}"#, "aa".repeat(32)));
     place.write("root.pem", fake.script().tee.root.root_pem());
@@ -25,9 +25,9 @@ fn place(fake: &Fake) -> Place {
     place
 }
 
-const TRUST: &str = "--era-config era.json --trust-software-root root.pem";
+pub(crate) const TRUST: &str = "--era-config era.json --trust-software-root root.pem";
 
-fn run(place: &Place, fake: &Fake, arguments: &str) -> Run {
+pub(crate) fn run(place: &Place, fake: &Fake, arguments: &str) -> Run {
     let address = fake.address();
     let mut run = place.run(&arguments.replace("ADDRESS", &address).replace("TRUST", TRUST));
     for text in [&mut run.stdout, &mut run.stderr] {

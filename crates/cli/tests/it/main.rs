@@ -7,6 +7,7 @@
 mod fake;
 
 mod bad_input;
+mod commands;
 mod compatibility;
 mod coordinator;
 mod generated;
