@@ -56,6 +56,7 @@ fn commands(root: &Command, command: &Command, text: &mut String) {
 fn one(root: &Command, command: &Command, text: &mut String) {
     let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
     let about = command.get_long_about().or_else(|| command.get_about()).map(ToString::to_string).unwrap_or_default();
+    let about = about.split("\n\n").map(sentence).collect::<Vec<_>>().join("\n\n");
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim().trim_start_matches("Usage: ").lines().map(str::trim).collect::<Vec<_>>().join("\n");
     let _ = write!(text, "\n## {name}\n\n{about}\n\n```text\n{usage}\n```\n\n");
@@ -84,6 +85,12 @@ fn is_shown(arg: &Arg) -> bool {
     !arg.is_hide_set() && !matches!(arg.get_id().as_str(), "help" | "version")
 }
 
+/// One line with the full stop that clap takes away.
+fn sentence(text: &str) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if text.is_empty() || text.ends_with(['.', ':']) { text } else { text + "." }
+}
+
 fn argument(arg: &Arg, text: &mut String) {
     let takes_value = arg.is_positional() || arg.get_action().takes_values();
     let value = arg.get_value_names().filter(|_| takes_value).map(|names| names.join(" "));
@@ -95,7 +102,7 @@ fn argument(arg: &Arg, text: &mut String) {
         (None, None) => String::new(),
     };
     let help = arg.get_long_help().or_else(|| arg.get_help()).map(ToString::to_string).unwrap_or_default();
-    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let help = sentence(&help);
     let _ = write!(text, "- `{}`: {help}", [flags, value].join(" ").trim());
     let values: Vec<String> = arg.get_possible_values().iter().map(|value| format!("`{}`", value.get_name())).collect();
     if takes_value && !values.is_empty() {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::Place;
+use crate::fake::{Fake, Script};
 
 fn certificate(name: &str) -> String {
     let directory = std::env::var("MARBLERUN_TESTDATA")
@@ -165,4 +166,54 @@ fn a_plan_needs_a_running_manifest() {
     assert_eq!(place.run("manifest plan new.json").code, 1);
     assert_eq!(place.run("manifest plan new.json localhost:1 --running old.json").code, 1);
     assert_eq!(place.run("manifest plan new.json localhost:1 --updates old.json").code, 1);
+}
+
+const NOTHING_PENDING: (&str, u16, &str) =
+    ("GET /api/v2/update-manifest", 404, r#"{"status":"error","data":null,"message":"no update in progress"}"#);
+
+/// A Coordinator with the running manifest, and what is needed to verify it.
+fn coordinator(pending: (&'static str, u16, &str), update: &Value) -> (Fake, Place) {
+    let log = json!({"status": "success", "data": {"updateLog": [
+        r#"{"time":"t","update":"Initial manifest set"}"#,
+        r#"{"time":"t","update":"SecurityVersion increased","user":"ben","package":"app","new version":5}"#,
+    ]}});
+    let canned = vec![("GET /api/v2/update", 200, log.to_string()), (pending.0, pending.1, pending.2.to_owned())];
+    let fake = Fake::start(Script { manifest: Some(running().to_string().into()), canned, ..Script::new() });
+    let place = place(update);
+    place.write("era.json", format!(r#"{{"UniqueID": "{}"}}"#, "aa".repeat(32)));
+    place.write("root.pem", fake.script().tee.root.root_pem());
+    (fake, place)
+}
+
+fn online(fake: &Fake) -> String {
+    let address = fake.address();
+    format!("manifest plan new.json {address} --era-config era.json --trust-software-root root.pem")
+}
+
+#[test]
+fn a_verified_coordinator_is_asked_for_manifest_and_log() {
+    let (fake, place) = coordinator(NOTHING_PENDING, &json!({"Packages": {"app": {"SecurityVersion": 6}}}));
+    let run = place.run(&online(&fake));
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    assert!(run.stdout.contains("\n  Packages.app.SecurityVersion: 5 -> 6\n"), "{}", run.stdout);
+    let json = place.run(&format!("{} --output json", online(&fake)));
+    let value: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!((&value["coordinator"]["trust"], &value["plan"]["kind"]), (&json!("software"), &json!("packages")));
+    // Nothing is changed.
+    assert!(fake.requests().iter().all(|request| request.starts_with("GET ")), "{:?}", fake.requests());
+    let other = place.run(&online(&fake).replace(" --trust-software-root root.pem", ""));
+    assert_eq!((other.code, other.stdout.as_str()), (1, ""));
+}
+
+// rules: UPD-1
+#[test]
+fn beside_a_pending_update_every_other_one_is_refused() {
+    let pending = r#"{"status":"success","data":{"manifest":"e30=","message":"1 user still needs to acknowledge the update manifest","missingUsers":["ben"]}}"#;
+    let pending = ("GET /api/v2/update-manifest", 200, pending);
+    let (fake, place) = coordinator(pending, &json!({"Packages": {"app": {"SecurityVersion": 6}}}));
+    let run = place.run(&online(&fake));
+    assert_eq!(run.code, 2, "{}", run.stderr);
+    assert!(run.stdout.contains("error: another update is pending: 44136fa355b3678a"), "{}", run.stdout);
+    let json: Value = serde_json::from_str(&place.run(&format!("{} --output json", online(&fake))).stdout).unwrap();
+    assert_eq!((&json["refused"], &json["pending"]["missingUsers"]), (&json!(true), &json!(["ben"])));
 }
