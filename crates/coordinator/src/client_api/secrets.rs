@@ -8,15 +8,14 @@ use marblerun_api::rest::{self, encode_secrets_v1, encode_secrets_v2, query_valu
 use marblerun_coordinator_core::ledger::{Command, Refusal};
 use marblerun_coordinator_core::secret::Secret;
 use marblerun_coordinator_core::user_secrets::{self, UserSecretsError};
-use marblerun_coordinator_core::users::User;
 use marblerun_manifest::{DecodeError, UserSecret, decode_user_secrets_v1, decode_user_secrets_v2};
 use marblerun_secret::SecretBytes;
 use tokio::sync::Semaphore;
-use tracing::{info, warn};
 
 use super::answer::{Failure, Version};
 use super::authentication::certificate;
 use super::{Shared, read_request};
+use crate::audit::Peer;
 use crate::clock::now;
 use crate::report;
 use crate::writer::WriteError;
@@ -36,7 +35,7 @@ impl Shared {
             ));
         }
         let secrets = user_secrets::read(&view.snapshot, &user, names.iter().map(String::as_str))
-            .map_err(|error| refused("reading", &user, &error))?;
+            .map_err(|error| refused(&error))?;
         let secrets = secrets.iter().map(|(name, secret)| (name.clone(), shown(secret))).collect();
         Ok(match version {
             Version::V1 => encode_secrets_v1(&secrets),
@@ -60,15 +59,17 @@ impl Shared {
                 let upload = decode(version, &body)
                     .map_err(|error| Failure::BadRequest(format!("request body: {}", report::chain(&error))))?;
                 let prepared = user_secrets::prepare_upload(&view.snapshot, &worker, upload, now())
-                    .map_err(|error| refused("setting", &worker, &error))?;
+                    .map_err(|error| refused(&error))?;
                 Ok((prepared, place))
             };
             let (prepared, held) = tokio::task::spawn_blocking(work).await.map_err(|_| interrupted())??;
             place = held;
-            let number = prepared.record.secrets.len();
+            let names: Vec<&str> = prepared.record.secrets.iter().map(|(name, _)| name.as_str()).collect();
+            let (number, names) = (names.len().to_string(), names.join(","));
             match self.api.writer.submit(Command::SetSecrets(prepared)).await {
                 Ok(()) => {
-                    info!(user = %report::one_line(user.name().to_owned()), number, "secrets set");
+                    let details = [("number", number.as_str()), ("secrets", &names)];
+                    self.api.audit.changed(Peer::User(user.name()), "secrets set", &details);
                     return Ok(success_without_data());
                 }
                 // An update of the manifest came first: what it makes of the upload is seen by trying again.
@@ -95,10 +96,8 @@ fn decode(version: Version, body: &SecretBytes) -> Result<BTreeMap<String, UserS
     }
 }
 
-fn refused(what: &'static str, user: &User, error: &UserSecretsError) -> Failure {
-    let text = report::chain(error);
-    warn!(user = %report::one_line(user.name().to_owned()), "{what} secrets refused: {text}");
-    Failure::Write(text)
+fn refused(error: &UserSecretsError) -> Failure {
+    Failure::Write(report::chain(error))
 }
 
 fn shown(secret: &Secret) -> rest::Secret {

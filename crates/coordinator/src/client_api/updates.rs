@@ -16,11 +16,12 @@ use marblerun_coordinator_core::users::User;
 use marblerun_sealing::SealError;
 use marblerun_storage::{CommitOptions, RecipientChange};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::answer::{Failure, Version};
 use super::authentication::certificate;
 use super::{NO_MANIFEST_HINT, Shared, decode_manifest, read_request};
+use crate::audit::{Audit, Peer};
 use crate::clock::now;
 use crate::listener::PeerCertificate;
 use crate::manifest_setter::{recipient, sealed};
@@ -69,11 +70,11 @@ impl Wish {
         }
     }
 
-    fn as_str(self) -> &'static str {
+    /// What happened, if the update now waits for others.
+    fn waits(self) -> &'static str {
         match self {
-            Self::Update => "update",
-            Self::Acknowledge => "acknowledgement of an update",
-            Self::Cancel => "cancellation of an update",
+            Self::Update => "update initiated",
+            Self::Acknowledge | Self::Cancel => "update acknowledged",
         }
     }
 }
@@ -195,39 +196,29 @@ impl Shared {
             // The place goes with the work: a caller that hangs up does not stop it, and must not make room for more.
             let work = move || (wish.prepare(&view.snapshot, &worker, &manifest), place);
             let (prepared, held) = tokio::task::spawn_blocking(work).await.map_err(|_| interrupted())?;
-            let prepared = prepared.map_err(|error| refused(wish, &user, &raw, &error))?;
+            let prepared = prepared.map_err(|error| refused(wish, &raw, &error))?;
             // A task of its own: what is stored gets its quote, and what fails is removed, also without the caller.
-            let commit = Commit::new(self, Arc::clone(&user), held);
+            let commit = Commit::new(self, wish, user, held);
             let (result, held) = tokio::spawn(commit.run(prepared)).await.map_err(|_| interrupted())?;
             place = held;
             match result {
                 Ok(done) => return Ok(done),
                 Err(error) if error.is_outrun() && attempt < MAX_ATTEMPTS => attempt += 1,
-                Err(error) => {
-                    let text = error.text();
-                    warn!(user = %shown(&user), "{} failed: {text}", wish.as_str());
-                    return Err(wish.failure(text));
-                }
+                Err(error) => return Err(wish.failure(error.text())),
             }
         }
     }
 }
 
-fn refused(wish: Wish, user: &User, raw: &[u8], error: &UpdateError) -> Failure {
+fn refused(wish: Wish, raw: &[u8], error: &UpdateError) -> Failure {
     let hint = match error {
         UpdateError::Manifest(_) if raw.is_empty() => Some(NO_MANIFEST_HINT.to_owned()),
         _ => error.hint(),
     };
-    let text = report::with_hint(error, hint.as_deref());
-    warn!(user = %shown(user), "{} refused: {text}", wish.as_str());
     match error {
         UpdateError::NothingPending => Failure::NothingPending,
-        _ => wish.failure(text),
+        _ => wish.failure(report::with_hint(error, hint.as_deref())),
     }
-}
-
-fn shown(user: &User) -> String {
-    report::one_line(user.name().to_owned())
 }
 
 /// A prepared step on its way to the log.
@@ -235,14 +226,16 @@ struct Commit {
     view: SharedView,
     writer: WriterHandle,
     quoter: Arc<Quoter>,
+    audit: Audit,
+    wish: Wish,
     user: Arc<User>,
     place: Option<OwnedSemaphorePermit>,
 }
 
 impl Commit {
-    fn new(shared: &Shared, user: Arc<User>, place: Option<OwnedSemaphorePermit>) -> Self {
-        let (view, writer) = (shared.api.view.clone(), shared.api.writer.clone());
-        Self { view, writer, quoter: Arc::clone(&shared.api.quoter), user, place }
+    fn new(shared: &Shared, wish: Wish, user: Arc<User>, place: Option<OwnedSemaphorePermit>) -> Self {
+        let (view, writer, audit) = (shared.api.view.clone(), shared.api.writer.clone(), shared.api.audit.clone());
+        Self { view, writer, quoter: Arc::clone(&shared.api.quoter), audit, wish, user, place }
     }
 
     async fn run(self, prepared: Prepared) -> (Result<Done, StepError>, Option<OwnedSemaphorePermit>) {
@@ -251,31 +244,35 @@ impl Commit {
     }
 
     async fn store(&self, Prepared { step, outcome }: Prepared) -> Result<Done, StepError> {
-        let user = shown(&self.user);
         match outcome {
             Outcome::Applied(applied) => self.apply(step, *applied).await,
             Outcome::PackagesUpdated => {
                 self.submit(step).await?;
-                info!(user, "security versions of packages set");
+                self.changed("packages updated", &[]);
                 self.renew_quote().await;
                 Ok(Done::PackagesUpdated)
             }
             Outcome::Waits(pending) => {
                 self.submit(step).await?;
-                let (fingerprint, missing) = (pending.fingerprint(), pending.missing());
-                info!(user, fingerprint, missing, "update waits for acknowledgements");
+                let missing = pending.missing().to_string();
+                self.changed(self.wish.waits(), &[("fingerprint", pending.fingerprint()), ("missing", &missing)]);
                 Ok(Done::Waits(pending))
             }
             Outcome::Cancelled => {
                 self.submit(step).await?;
-                info!(user, "pending update cancelled");
+                self.changed("update cancelled", &[]);
                 Ok(Done::Cancelled)
             }
             Outcome::Failed(error) => {
                 self.submit(step).await?;
+                self.changed("update removed: it cannot be applied", &[]);
                 Err(StepError::Failed(error))
             }
         }
+    }
+
+    fn changed(&self, action: &'static str, details: &[(&'static str, &str)]) {
+        self.audit.changed(Peer::User(self.user.name()), action, details);
     }
 
     async fn submit(&self, step: PreparedStep) -> Result<(), WriteError> {
@@ -297,7 +294,7 @@ impl Commit {
                 for warning in &warnings {
                     warn!("manifest: {}", report::one_line(warning.to_string()));
                 }
-                info!(user = shown(&self.user), fingerprint, seal_mode = seal_mode.as_str(), "manifest updated");
+                self.changed("manifest updated", &[("fingerprint", &fingerprint), ("sealMode", seal_mode.as_str())]);
                 self.renew_quote().await;
                 Ok(Done::Applied(secrets))
             }
