@@ -5,6 +5,7 @@
 
 pub mod answer_budget;
 pub mod audit;
+mod bind;
 pub mod body_budget;
 pub mod client_api;
 mod clock;

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tracing::{debug, warn};
 
 use crate::answer_budget::AnswerBudget;
+use crate::bind::bind;
 use crate::body_budget::BodyBudget;
 use crate::connection::{Connection, Serving};
 use crate::fair::{Connections, Source};
@@ -133,13 +134,7 @@ impl Listener {
         limits: Limits,
         router: Router,
     ) -> io::Result<Self> {
-        let socket = match TcpListener::bind(address).await {
-            // Without IPv6 `[::]` cannot be bound, and all IPv4 interfaces are what was meant.
-            Err(error) if address.ip().is_unspecified() && address.is_ipv6() && is_no_ipv6(&error) => {
-                TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], address.port()))).await?
-            }
-            result => result?,
-        };
+        let socket = bind(address).await?;
         Ok(Self { socket, tls, protocols, limits, router })
     }
 
@@ -183,10 +178,6 @@ impl Listener {
             tokio::spawn(connection.run(stream, place));
         }
     }
-}
-
-fn is_no_ipv6(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
 }
 
 /// The other end of the connection that carries a request, as a request extension.

@@ -146,6 +146,15 @@ impl Coordinator {
         self.mesh.local_addr()
     }
 
+    /// Where metrics, events, and probes are served, if at all.
+    ///
+    /// # Errors
+    ///
+    /// The socket's error.
+    pub fn metrics_addr(&self) -> std::io::Result<Option<SocketAddr>> {
+        self.metrics.as_ref().map(MetricsListener::local_addr).transpose()
+    }
+
     /// Serves all listeners until the process is killed: there is no other way to end.
     pub async fn serve(self) {
         let metrics = async {

@@ -24,6 +24,7 @@ use self::codec::ActivationCodec;
 use crate::answer_budget::AnswerAccount;
 use crate::body_budget::BodyAccount;
 use crate::listener::{PeerCertificate, ShownCertificate};
+use crate::metrics::Call;
 
 /// Parameters may be larger than what the premain of MarbleRun v1.9.1 takes (4 MiB); ours takes this much.
 const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
@@ -54,10 +55,7 @@ impl Service<http::Request<Body>> for MarbleService {
             return Box::pin(std::future::ready(Ok(status.into_http())));
         }
         let method = Activate(Arc::clone(&self.0));
-        let metrics = self.0.metrics.clone();
-        if let Some(metrics) = &metrics {
-            metrics.grpc.start();
-        }
+        let call = self.0.metrics.clone().map(Call::start);
         Box::pin(async move {
             let mut grpc = Grpc::new(ActivationCodec)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -67,8 +65,8 @@ impl Service<http::Request<Body>> for MarbleService {
             if account.is_some_and(|account| account.is_exceeded()) {
                 answer = tonic::Status::resource_exhausted("too many requests at once").into_http();
             }
-            if let Some(metrics) = metrics {
-                metrics.grpc.handle(answer.headers());
+            if let Some(call) = call {
+                call.answer(answer.headers());
             }
             Ok(answer)
         })
@@ -84,7 +82,7 @@ impl UnaryService<ActivationReq> for Activate {
     fn call(&mut self, request: tonic::Request<ActivationReq>) -> Self::Future {
         let activator = Arc::clone(&self.0);
         if let Some(metrics) = &activator.metrics {
-            metrics.grpc.receive();
+            Call::receive(metrics);
         }
         Box::pin(async move {
             let PeerCertificate(leaf) = request.extensions().get::<PeerCertificate>().cloned().unwrap_or_default();

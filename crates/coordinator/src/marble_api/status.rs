@@ -149,6 +149,32 @@ mod tests {
     }
 
     #[test]
+    fn only_what_comes_after_the_evidence_says_that_the_marble_was_verified() {
+        use marblerun_coordinator_core::uuid::UuidError;
+        let budget = || Refusal::BudgetUsed { marble_type: "web".to_owned(), limit: 1 };
+        for before in [
+            Refused::NoCertificate,
+            Refused::Busy,
+            Refused::Outdated,
+            Refused::Interrupted,
+            EvidenceError::Empty.into(),
+            EvidenceError::NoCollateralDirectory.into(),
+            ActivationError::State.into(),
+            ActivationError::UnknownType("x".to_owned()).into(),
+            ActivationError::Refused(budget()).into(),
+        ] {
+            assert!(!before.was_verified(), "{before:?}");
+        }
+        for after in [
+            ActivationError::Uuid(UuidError::Nil).into(),
+            WriteError::Refused(Arc::new(budget())).into(),
+            Refused::from(WriteError::Ended),
+        ] {
+            assert!(after.was_verified(), "{after:?}");
+        }
+    }
+
+    #[test]
     fn a_refusal_of_the_marble_itself_says_so_first() {
         let status = Refused::from(EvidenceError::Empty).status();
         assert!(status.message().starts_with("marble verification failed: expected a quote"), "{status}");

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::Metrics;
+use crate::bind::bind;
 use crate::listener::Limits;
 use crate::view::SharedView;
 use crate::writer::WriterHandle;
@@ -54,7 +55,7 @@ impl MetricsListener {
         view: SharedView,
         writer: WriterHandle,
     ) -> io::Result<Self> {
-        let socket = TcpListener::bind(address).await?;
+        let socket = bind(address).await?;
         let router = Router::new()
             .route("/metrics", any(text))
             .route("/events", any(events))

@@ -21,9 +21,16 @@ use marblerun_coordinator_core::snapshot::Status;
 use crate::audit::Audit;
 use activations::Activations;
 use events::Events;
-pub(crate) use grpc::GrpcCounts;
+pub(crate) use grpc::Call;
+use grpc::GrpcCounts;
 use requests::Requests;
 pub(crate) use requests::count_requests;
+
+/// The commit that this was built from, if the build said so.
+const COMMIT: &str = match option_env!("MARBLERUN_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
 
 /// Everything that is counted since the start of the process.
 #[derive(Debug, Default)]
@@ -31,7 +38,7 @@ pub struct Metrics {
     activations: Mutex<Activations>,
     events: Mutex<Events>,
     requests: Requests,
-    pub(crate) grpc: GrpcCounts,
+    grpc: GrpcCounts,
     scrapes: AtomicU64,
     audit: Option<Audit>,
 }
@@ -66,7 +73,7 @@ impl Metrics {
         let mut text = String::new();
         head(&mut text, "coordinator_version_info", "gauge", "Version of the Coordinator.");
         let version = env!("CARGO_PKG_VERSION");
-        let _ = writeln!(text, "coordinator_version_info{{commit=\"\",version=\"{version}\"}} 0");
+        let _ = writeln!(text, "coordinator_version_info{{commit=\"{COMMIT}\",version=\"{version}\"}} 0");
         head(&mut text, "coordinator_state", "gauge", "State of the Coordinator.");
         let state = match status {
             Status::Recovery => 1,

@@ -8,6 +8,7 @@ mod client_api;
 mod concurrent;
 mod limits;
 mod marble_api;
+mod observing;
 mod recovery;
 mod recovery_secrets;
 mod running;

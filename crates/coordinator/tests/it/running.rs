@@ -61,6 +61,7 @@ pub fn config(seal_dir: &Path) -> Config {
 pub struct Running {
     pub client: SocketAddr,
     pub mesh: SocketAddr,
+    pub metrics: Option<SocketAddr>,
     serving: JoinHandle<()>,
     /// Where it keeps its state, if it is of its own.
     _directory: Option<tempfile::TempDir>,
@@ -95,7 +96,8 @@ impl Running {
             }
         };
         let (client, mesh) = (coordinator.client_addr().unwrap(), coordinator.mesh_addr().unwrap());
-        Self { client, mesh, serving: tokio::spawn(coordinator.serve()), _directory: None }
+        let metrics = coordinator.metrics_addr().unwrap();
+        Self { client, mesh, metrics, serving: tokio::spawn(coordinator.serve()), _directory: None }
     }
 
     /// One request of the client API over HTTP/1.1 and a connection of its own.
