@@ -100,3 +100,29 @@ impl Quoter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use marblerun_coordinator_core::ledger::Ledger;
+    use marblerun_coordinator_core::record::Genesis;
+    use marblerun_coordinator_core::time::Timestamp;
+    use marblerun_pki::AltNames;
+
+    use super::*;
+
+    // rules: SIG-3, ATT-8.2
+    #[test]
+    fn a_quote_without_nonce_is_kept_and_one_with_nonce_is_new() {
+        let now = Timestamp::from_millis(1_769_904_000_000);
+        let genesis = Genesis::create(&AltNames::from_list("localhost"), now).unwrap();
+        let view = View { snapshot: Ledger::new(&genesis).unwrap().snapshot(), log: None };
+        let quoter =
+            Quoter::new(Arc::new(Tee::Simulation), Arc::new(Trust::Simulation), SharedView::new(view)).unwrap();
+        let kept = quoter.answer(b"").unwrap();
+        assert!(Arc::ptr_eq(&kept, &quoter.answer(b"").unwrap()));
+        let fresh = quoter.answer(b"nonce").unwrap();
+        assert!(!Arc::ptr_eq(&kept, &fresh));
+        assert!(!Arc::ptr_eq(&fresh, &quoter.answer(b"nonce").unwrap()));
+        assert!(Arc::ptr_eq(&kept, &quoter.answer(b"").unwrap()), "a nonce does not displace it");
+    }
+}
