@@ -10,6 +10,7 @@ mod secrets;
 mod set_manifest;
 mod template_oracle;
 mod update_manifest;
+mod update_model;
 mod update_packages;
 mod update_secrets;
 mod user_secrets;
