@@ -213,10 +213,16 @@ async fn accept(mut place: Place, secret: SecretBytes, signature: Vec<u8>) -> Re
         let accepted = match &mut *place {
             None => Err(UploadError::NotInRecovery),
             Some(Collection::Unusable(reason)) => Err(UploadError::Unusable(reason.clone())),
-            Some(Collection::Open(collector)) => {
-                let accepted = collector.accept(secret, signature);
-                accepted.inspect(|accepted| report_accepted(collector, accepted)).map_err(UploadError::from)
-            }
+            Some(Collection::Open(collector)) => match collector.accept(secret, signature) {
+                Ok(accepted) => {
+                    report_accepted(collector, &accepted);
+                    Ok(accepted)
+                }
+                Err(error) => {
+                    report_refused(&error);
+                    Err(error.into())
+                }
+            },
         };
         Ok((accepted?.progress, place))
     };
@@ -237,6 +243,14 @@ fn report_accepted(collector: &Collector, accepted: &Accepted) {
         remaining,
         "recovery secret accepted"
     );
+}
+
+/// What only somebody with a share can cause. Everything else is counted in the audit stream, because anybody can send it.
+fn report_refused(error: &CollectError) {
+    match error {
+        CollectError::Length { .. } | CollectError::Unknown { .. } => {}
+        error => warn!(reason = report::with_hint(error, error.hint()), "recovery secret refused"),
+    }
 }
 
 async fn recover(writer: &WriterHandle, collected: Collected) -> Result<(), UploadError> {
@@ -260,9 +274,5 @@ fn check_signatures(ledger: &Ledger, shares: &SignedShares) -> Result<(), Signat
     shares.verify(&manifest)
 }
 
-/// Logs a refused secret: at night, this line tells what to do.
-pub(crate) fn report_refused(error: &UploadError) -> String {
-    let reason = report::with_hint(error, error.hint());
-    warn!("recovery secret refused: {reason}");
-    reason
-}
+#[cfg(test)]
+mod tests;

@@ -81,4 +81,11 @@ impl Shared {
         let details = [("fingerprint", fingerprint.unwrap_or_default()), ("address", &asker.address())];
         self.api.audit.changed(Peer::Client, action, &details);
     }
+
+    /// Takes note of a recovery secret that was accepted, or of the recovery that it completed.
+    pub(super) fn audit_recovery(&self, asker: &Asker, remaining: usize) {
+        let action = if remaining == 0 { "state recovered" } else { "recovery secret accepted" };
+        let details = [("remaining", &*remaining.to_string()), ("address", &asker.address())];
+        self.api.audit.changed(Peer::Client, action, &details);
+    }
 }

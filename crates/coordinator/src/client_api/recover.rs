@@ -10,8 +10,9 @@ use zeroize::Zeroizing;
 
 use super::Shared;
 use super::answer::Failure;
+use super::auditing::Asker;
 use crate::body_budget::BodyAccount;
-use crate::recovery::{UploadError, report_refused};
+use crate::recovery::UploadError;
 use crate::report;
 
 /// So much of a body is read, as MarbleRun v1.9.1 does; what follows is as if it were not there.
@@ -24,6 +25,7 @@ impl Shared {
     }
 
     pub(super) async fn recover(&self, request: Request) -> Result<String, Failure> {
+        let asker = Asker::of(&request);
         let Start { bytes, is_cut } = read_start(request, self.api.body_timeout).await?;
         let request = decode_request::<RecoverRequest>(&bytes).map_err(|error| {
             Failure::BadRequest(match is_cut {
@@ -34,9 +36,12 @@ impl Shared {
         let RecoverRequest { recovery_secret, recovery_secret_signature } = request;
         let secret = recovery_secret.unwrap_or_else(|| SecretBytes::new(Vec::new()));
         match self.api.recoverer.upload(secret, recovery_secret_signature).await {
-            Ok(remaining) => Ok(RecoverAnswer::new(remaining as u64).to_v2()),
+            Ok(remaining) => {
+                self.audit_recovery(&asker, remaining);
+                Ok(RecoverAnswer::new(remaining as u64).to_v2())
+            }
             Err(error) => {
-                let reason = report_refused(&error);
+                let reason = report::with_hint(&error, error.hint());
                 Err(match error {
                     UploadError::Undecryptable { .. } => Failure::BadRequest(reason),
                     _ => Failure::Write(reason),

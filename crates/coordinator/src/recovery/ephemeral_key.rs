@@ -123,7 +123,14 @@ impl EphemeralKey {
         plain.map_err(|_| undecryptable)
     }
 
-    fn private(&self) -> Option<Private> {
+    /// Decryptions that could begin now.
+    #[cfg(test)]
+    pub(super) fn free_places(&self) -> usize {
+        self.places.available_permits()
+    }
+
+    /// The private key, while there is one.
+    pub(super) fn private(&self) -> Option<Private> {
         match &*self.state.borrow() {
             State::Ready { private, .. } => Some(Arc::clone(private)),
             _ => None,
