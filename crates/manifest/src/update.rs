@@ -281,6 +281,7 @@ mod tests {
         check_definition(key, &format!(r#"{key},"ValidFor":365"#), false);
     }
 
+    // rules: SAFE-7
     #[test]
     fn the_default_validity_of_generated_certificates_is_filled_in() {
         let cert = r#""Type":"cert-ed25519""#;

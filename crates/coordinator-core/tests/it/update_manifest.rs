@@ -218,7 +218,7 @@ fn an_acknowledgement_is_refused_without_pending_update_by_others_and_with_other
     assert_eq!(fixture::whole_state(&world.ledger), before);
 }
 
-// rules: UPD-1, LOG-4
+// rules: UPD-1, LOG-4, SAFE-8
 #[test]
 fn while_an_update_is_pending_no_other_begins() {
     let mut world = World::new(&manifest(&THREE, 0, "old"));
@@ -266,7 +266,7 @@ fn whoever_may_update_cancels_and_then_nothing_is_pending() {
     assert_eq!(world.pending(), Some((2, names(&["ann", "ben"]))));
 }
 
-// rules: CHK-1, UPD-12
+// rules: CHK-1, UPD-12, SAFE-12
 #[test]
 fn what_could_not_be_applied_is_refused_when_it_begins() {
     #[track_caller]
@@ -305,7 +305,7 @@ fn only_who_may_update_begins_a_full_update() {
     assert!(matches!(error, UpdateError::State), "{error}");
 }
 
-// rules: UPD-12, LOG-4
+// rules: UPD-12, LOG-4, SAFE-9
 #[test]
 fn an_update_that_fails_after_the_last_acknowledgement_is_removed_and_logged() {
     let mut world = World::new(&manifest(&["ann", "ben"], 0, "old"));
@@ -355,7 +355,7 @@ fn an_update_that_cannot_be_stored_is_removed_by_a_step_of_its_own() {
     assert!(matches!(again.unwrap_err(), UpdateError::NothingPending));
 }
 
-// rules: UPD-9
+// rules: UPD-9, SAFE-12
 #[test]
 fn an_upload_does_not_doom_a_pending_update_and_both_take_effect() {
     let mut world = World::new(&manifest(&["ann", "ben"], 0, "old"));

@@ -147,7 +147,7 @@ fn authority_and_shared_certificates_are_new_and_everything_else_stays() {
     }
 }
 
-// rules: UPD-4
+// rules: UPD-4, SAFE-6
 #[test]
 fn the_names_of_the_root_stay_in_the_new_authority() {
     let names = AltNames::from_list("mesh.example,192.0.2.7,::1");

@@ -96,7 +96,7 @@ fn check(old: &str, new: &str, config: &str, current: Value, previous: Value) {
     assert_eq!([is(&after[0]), is(&after[1])], [current, previous], "{old} -> {new} {config}");
 }
 
-// rules: UPD-9, UPD-11, ACT-5.5
+// rules: UPD-9, UPD-11, ACT-5.5, SAFE-7
 #[test]
 fn each_row_of_the_table_of_current_and_previous_values_holds() {
     use Value::{Empty, Gone, New, OldCurrent, OldPrevious};
