@@ -7,6 +7,7 @@ from support.api import ERROR_404, ERROR_500, FAIL_401, encode, unb64
 from support.manifests import changed, managed, marble, raise_app, recoverable, user
 from support.marble import activate
 from support.pki import is_signed_by, same_public_key, user_identity
+from support.recovery import open_shares, upload
 
 UUID = "11111111-2222-3333-4444-555555555555"
 INITIATED_OPEN = "Complete Manifest update initiated by user. Waiting for acknowledgments to apply the update"
@@ -86,6 +87,29 @@ def test_recovery_secrets_are_new_when_keys_or_the_effective_threshold_change(de
     assert ("recoverySecrets" in answer) == is_new
     if is_new:
         assert set(answer["recoverySecrets"]) == set(after[0])
+
+
+@pytest.mark.rule("STA-3.16", "UPD-13")
+def test_after_a_change_of_recovery_keys_only_the_new_secrets_recover(fresh):
+    former = open_shares(fresh.api().set_manifest(recoverable("a", "b")).ok()["RecoverySecrets"])
+    answer = fresh.api(user_identity("ann")).update(recoverable("a", "c")).ok()
+    current = open_shares(answer["recoverySecrets"])
+    fresh.restart_in_recovery()
+    for party, share in former.items():
+        assert upload(fresh.api(), party, share).kind == ERROR_500
+    assert [upload(fresh.api(), party, share).ok()["remaining"] for party, share in current.items()] == [1, 0]
+    assert fresh.api().code() == 3
+    assert unb64(fresh.api().manifest()["manifest"]) == encode(recoverable("a", "c"))
+
+
+@pytest.mark.rule("UPD-13", "STA-3.6")
+def test_the_acknowledgement_that_applies_an_update_returns_the_new_recovery_secrets(deployed):
+    base = managed("ann", "ben")
+    new = changed(base, lambda m: m.update(RecoveryKeys=recoverable("a")["RecoveryKeys"]))
+    coordinator = deployed(base)
+    ann, ben = coordinator.api(user_identity("ann")), coordinator.api(user_identity("ben"))
+    assert "recoverySecrets" not in ann.update(new).ok()
+    assert {len(share) for share in open_shares(ben.acknowledge(new).ok()["recoverySecrets"]).values()} == {32}
 
 
 @pytest.mark.rule("UPD-1")
