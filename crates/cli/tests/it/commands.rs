@@ -518,6 +518,109 @@ fn package_info_prints_what_a_manifest_needs() {
     );
 }
 
+/// Checks that `example` has the members and types of `actual`; `{"trust": ...}` stands for every longer description of a
+/// Coordinator, and the contents of texts and numbers do not count.
+#[track_caller]
+fn check_shape(place: &str, example: &Value, actual: &Value) {
+    match (example, actual) {
+        (Value::Object(example), Value::Object(actual)) => {
+            let is_short = example.keys().eq(["trust"]);
+            let names = |object: &serde_json::Map<String, Value>| object.keys().cloned().collect::<Vec<_>>();
+            assert!(
+                is_short || names(example) == names(actual),
+                "{place}: {:?}, not {:?}",
+                names(actual),
+                names(example)
+            );
+            for (name, value) in example {
+                check_shape(&format!("{place}.{name}"), value, &actual[name]);
+            }
+        }
+        (Value::Array(example), Value::Array(actual)) => {
+            for (value, actual) in example.iter().zip(actual) {
+                check_shape(place, value, actual);
+            }
+            assert_eq!(example.is_empty(), actual.is_empty(), "{place}");
+        }
+        _ => assert_eq!(std::mem::discriminant(example), std::mem::discriminant(actual), "{place}: {actual}"),
+    }
+}
+
+/// The examples of `docs/cli-json.md` by their command.
+fn documented_shapes() -> Vec<(String, Value)> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli-json.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let sections = text.split("\n## ").skip(1).filter_map(|section| {
+        let (_, rest) = section.split_once("\n```json\n")?;
+        let (example, _) = rest.split_once("\n```").unwrap();
+        Some((section.lines().next().unwrap().to_owned(), serde_json::from_str(example).unwrap()))
+    });
+    sections.collect()
+}
+
+#[test]
+fn machine_readable_output_has_the_documented_shape() {
+    let waiting = PendingUpdateAnswer::new(b"{ }".to_vec(), 1, names(&["ben"]));
+    let pending =
+        UpdateAnswer { missing_acknowledgments: 1, missing_users: names(&["ben"]), ..UpdateAnswer::default() };
+    let bytes = || Some(marblerun_client::SecretBytes::copy_from(b"hello"));
+    let secret = Secret { type_word: "plain".to_owned(), private: bytes(), public: bytes(), ..Secret::default() };
+    let (coordinator_key, coordinator_public) = party();
+    let scene = Scene::new(vec![
+        log(),
+        ("POST /api/v2/update", 200, pending.to_v2()),
+        ("GET /api/v2/update-manifest", 200, waiting.to_body()),
+        ("POST /api/v2/update-cancel", 200, MessageAnswer { message: "done".to_owned() }.to_v2()),
+        ("POST /api/v2/secrets", 200, rest::success_without_data()),
+        ("GET /api/v2/secrets", 200, rest::encode_secrets_v2(&[("token".to_owned(), secret)].into())),
+        ("POST /api/v2/recover", 200, RecoverAnswer::new(0).to_v2()),
+        (
+            "GET /api/v2/recover/public-key",
+            200,
+            RecoveryKeyAnswer { algorithm: "RSA".to_owned(), ephemeral_public_key: coordinator_public.clone() }.to_v2(),
+        ),
+    ]);
+    scene.fake.script().recovery_secrets = vec![("ops", b"s")];
+    scene.place.write("mistake.json", scene.place.read("m.json").replace("\"Argv\"", "\"Agrv\""));
+    scene.place.write("secrets.json", r#"{"token":{"Key":"aGVsbG8="}}"#);
+    scene.place.write("ops.pem", &coordinator_key);
+    scene.place.write("coordinator.pem", pem::encode(pem::PUBLIC_KEY, &coordinator_public));
+    scene.place.write("plain", [7; 32]);
+    let mut sigstruct = vec![0; 1808];
+    sigstruct[..16].copy_from_slice(&[6, 0, 0, 0, 0xE1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0]);
+    sigstruct[24..40].copy_from_slice(&[1, 1, 0, 0, 0x60, 0, 0, 0, 0x60, 0, 0, 0, 1, 0, 0, 0]);
+    scene.place.write("app.sig", &sigstruct);
+
+    let shapes = documented_shapes();
+    assert_eq!(shapes.len(), 19, "a command is not documented any more, or was not expected to be");
+    for (command, example) in shapes {
+        let arguments = match command.as_str() {
+            "status" => "ADDRESS TRUST",
+            "manifest set" => "m.json ADDRESS TRUST --coordinator-cert other.pem",
+            "manifest get" => "ADDRESS TRUST",
+            "manifest verify" => "m.json ADDRESS TRUST --coordinator-cert other.pem",
+            "manifest signature" => "m.json",
+            "manifest check" => "mistake.json --allow-warnings",
+            "manifest log" => "ADDRESS",
+            "manifest update apply" => "m.json ADDRESS USER",
+            "manifest update cancel" => "ADDRESS USER",
+            "manifest update get" => "ADDRESS",
+            "certificate root" => "ADDRESS TRUST",
+            "secret set" => "secrets.json ADDRESS USER",
+            "secret get" => "token ADDRESS USER",
+            "recover" => "plain ADDRESS TRUST --key ops.pem",
+            "recover-with-signature public-key" => "ADDRESS TRUST",
+            "recover-with-signature encrypt-secret" => "plain --coordinator-pub-key coordinator.pem",
+            "recover-with-signature sign-secret" => "plain --key ops.pem",
+            "package-info" => "app.sig",
+            "version" => "",
+            other => panic!("{other} is documented, but not compared"),
+        };
+        let words = format!("{command} {arguments} --output json").replace("  ", " ");
+        check_shape(&command, &example, &scene.json(&words));
+    }
+}
+
 #[test]
 fn commands_for_clusters_say_that_they_are_not_there() {
     for command in ["install --domain example.org", "uninstall", "precheck", "check --timeout 5"] {
