@@ -1,6 +1,7 @@
 //! One activation: evidence, parameters, budget, answer. Everything slow happens on a snapshot, outside of locks.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use marblerun_api::rpc::{ActivationReq, Parameters};
@@ -34,6 +35,8 @@ pub(super) struct Peer {
     pub(super) leaf: Option<Arc<[u8]>>,
     /// The certificate that it was shown. A Marble that knows its Coordinator expects credentials from this very key.
     pub(super) shown: Arc<[u8]>,
+    /// Where the connection comes from.
+    pub(super) address: Option<SocketAddr>,
 }
 
 /// What one request takes of the memory of all.
@@ -80,6 +83,7 @@ impl Activator {
     ) -> Result<Parameters, Status> {
         let marble_type = shortened(&request.marble_type);
         let uuid = shortened(&request.uuid);
+        let address = peer.address;
         let quote = self.metrics.as_ref().map(|_| Event::kept_quote(&request.quote)).unwrap_or_default();
         match self.answer(peer, request, accounts).await {
             Ok(prepared) => {
@@ -91,14 +95,14 @@ impl Activator {
                 Ok(message(prepared.parameters))
             }
             Err(refused) => {
-                self.note(&refused, &marble_type, &uuid);
+                self.note(&refused, &marble_type, &uuid, address);
                 Err(refused.status())
             }
         }
     }
 
     /// Counts a refusal; `marble_type` and `uuid` are what the Marble said.
-    fn note(&self, refused: &Refused, marble_type: &str, uuid: &str) {
+    fn note(&self, refused: &Refused, marble_type: &str, uuid: &str, address: Option<SocketAddr>) {
         let is_verified = refused.was_verified();
         if let Some(metrics) = &self.metrics {
             // The same label as a success has. What is no UUID is no label.
@@ -111,7 +115,19 @@ impl Activator {
             reason: refused.reason(),
             code: &format!("{:?}", refused.code()),
             text: &report::chain(refused),
-            details: &[("marbleType", marble_type), ("uuid", uuid)],
+            details: &[("marbleType", marble_type), ("uuid", uuid), ("address", &shown_address(address))],
+        });
+    }
+
+    /// Takes note of a request that was refused before anybody knew what it asks for.
+    pub(super) fn note_request(&self, reason: &'static str, status: &Status, address: Option<SocketAddr>) {
+        self.audit.refused(&Refusal {
+            peer: audit::Peer::Mesh,
+            action: "request",
+            reason,
+            code: &format!("{:?}", status.code()),
+            text: status.message(),
+            details: &[("address", &shown_address(address))],
         });
     }
 
@@ -121,7 +137,7 @@ impl Activator {
         request: ActivationReq,
         accounts: Accounts,
     ) -> Result<Prepared, Refused> {
-        let Peer { leaf, shown } = peer;
+        let Peer { leaf, shown, .. } = peer;
         let view = self.view.load();
         if shown != view.snapshot.identity.marble_root_certificate {
             return Err(Refused::Outdated);
@@ -204,6 +220,10 @@ fn message(parameters: marblerun_coordinator_core::parameters::Parameters) -> Pa
     Parameters { files: exposed(parameters.files), env: exposed(parameters.env), argv: parameters.argv }
 }
 
+fn shown_address(address: Option<SocketAddr>) -> String {
+    address.map(|address| address.to_string()).unwrap_or_default()
+}
+
 fn shortened(text: &str) -> String {
     report::cut(text.chars().take(MAX_LOGGED_BYTES).collect(), MAX_LOGGED_BYTES)
 }
@@ -247,14 +267,15 @@ mod tests {
     /// A Marble that was shown the newest certificate.
     fn peer(activator: &Activator, leaf: Option<&[u8]>) -> Peer {
         let shown = Arc::clone(&activator.view.load().snapshot.identity.marble_root_certificate);
-        Peer { leaf: leaf.map(Arc::from), shown }
+        Peer { leaf: leaf.map(Arc::from), shown, address: None }
     }
 
     #[tokio::test]
     async fn a_marble_that_was_shown_another_certificate_is_told_to_connect_anew() {
         let directory = tempfile::tempdir().unwrap();
         let activator = activator(directory.path(), 1);
-        let peer = Peer { leaf: Some(Arc::from(&b"leaf"[..])), shown: Arc::from(&b"before an update"[..]) };
+        let peer =
+            Peer { leaf: Some(Arc::from(&b"leaf"[..])), shown: Arc::from(&b"before an update"[..]), address: None };
         let status =
             Arc::clone(&activator).activate(peer, ActivationReq::default(), Accounts::default()).await.unwrap_err();
         assert_eq!(status.code(), Code::Unavailable, "{status}");

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use axum::Router;
@@ -23,7 +24,7 @@ use self::activate::{Accounts, Peer};
 use self::codec::ActivationCodec;
 use crate::answer_budget::AnswerAccount;
 use crate::body_budget::BodyAccount;
-use crate::listener::{PeerCertificate, ShownCertificate};
+use crate::listener::{PeerAddress, PeerCertificate, ShownCertificate};
 use crate::metrics::Call;
 
 /// Parameters may be larger than what the premain of MarbleRun v1.9.1 takes (4 MiB); ours takes this much.
@@ -49,12 +50,16 @@ impl Service<http::Request<Body>> for MarbleService {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let address = request.extensions().get::<PeerAddress>().map(|peer| peer.0);
         if request.uri().path() != ACTIVATE_PATH {
             let path = request.uri().path().to_owned();
             let status = tonic::Status::unimplemented(format!("expected {ACTIVATE_PATH}, got {path}"));
+            self.0.note_request("unknown-endpoint", &status, address);
             return Box::pin(std::future::ready(Ok(status.into_http())));
         }
-        let method = Activate(Arc::clone(&self.0));
+        let activator = Arc::clone(&self.0);
+        let was_read = Arc::new(AtomicBool::new(false));
+        let method = Activate { activator: Arc::clone(&activator), was_read: Arc::clone(&was_read) };
         let call = self.0.metrics.clone().map(Call::start);
         Box::pin(async move {
             let mut grpc = Grpc::new(ActivationCodec)
@@ -63,7 +68,13 @@ impl Service<http::Request<Body>> for MarbleService {
             let account = request.extensions().get::<BodyAccount>().cloned();
             let mut answer = grpc.unary(method, request).await;
             if account.is_some_and(|account| account.is_exceeded()) {
-                answer = tonic::Status::resource_exhausted("too many requests at once").into_http();
+                let status = tonic::Status::resource_exhausted("too many requests at once");
+                activator.note_request("busy", &status, address);
+                answer = status.into_http();
+            } else if !was_read.load(Ordering::Relaxed)
+                && let Some(status) = tonic::Status::from_header_map(answer.headers())
+            {
+                activator.note_request("unreadable", &status, address);
             }
             if let Some(call) = call {
                 call.answer(answer.headers());
@@ -73,14 +84,19 @@ impl Service<http::Request<Body>> for MarbleService {
     }
 }
 
-struct Activate(Arc<Activator>);
+struct Activate {
+    activator: Arc<Activator>,
+    /// Whether the request's message was read.
+    was_read: Arc<AtomicBool>,
+}
 
 impl UnaryService<ActivationReq> for Activate {
     type Response = ActivationResp;
     type Future = Boxed<Result<tonic::Response<ActivationResp>, tonic::Status>>;
 
     fn call(&mut self, request: tonic::Request<ActivationReq>) -> Self::Future {
-        let activator = Arc::clone(&self.0);
+        let activator = Arc::clone(&self.activator);
+        self.was_read.store(true, Ordering::Relaxed);
         if let Some(metrics) = &activator.metrics {
             Call::receive(metrics);
         }
@@ -92,7 +108,8 @@ impl UnaryService<ActivationReq> for Activate {
                 answer: request.extensions().get::<AnswerAccount>().cloned(),
             };
             // A request without it comes from no connection of ours, and no certificate is empty.
-            let peer = Peer { leaf, shown: shown.unwrap_or_default() };
+            let address = request.extensions().get::<PeerAddress>().map(|peer| peer.0);
+            let peer = Peer { leaf, shown: shown.unwrap_or_default(), address };
             let parameters = activator.activate(peer, request.into_inner(), accounts).await?;
             Ok(tonic::Response::new(ActivationResp { parameters: Some(parameters) }))
         })

@@ -3,12 +3,15 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use marblerun_api::rpc::ActivationReq;
 use marblerun_coordinator::audit::AuditTarget;
 use marblerun_coordinator::listener::Limits;
-use serde_json::Value;
+use marblerun_pki::pem;
+use serde_json::{Value, json};
 
-use crate::running::{Identity, MANIFEST, Running, config, request_for};
+use crate::running::{Identity, MANIFEST, Running, call, config, request_for};
 
 async fn audited(directory: &Path) -> Running {
     let mut config = config(directory);
@@ -50,8 +53,12 @@ async fn refusals_and_changes_are_told_with_their_reason_and_a_flood_of_them_is_
     running.get("/nothing").await;
     running.call(&Identity::new(), &ActivationReq { uuid: "none".to_owned(), ..request_for("web") }).await.unwrap_err();
 
-    let lines = lines(directory.path(), 7).await;
-    assert_eq!(lines.len(), 7, "{lines:#?}");
+    call(running.mesh, &Identity::new(), "/rpc.Marble/Other", &request_for("web")).await.unwrap_err();
+    let long = ActivationReq { quote: vec![0; 5 * 1024 * 1024], ..request_for("web") };
+    running.call(&Identity::new(), &long).await.unwrap_err();
+
+    let lines = lines(directory.path(), 9).await;
+    assert_eq!(lines.len(), 9, "{lines:#?}");
     check(&lines[0], &[("kind", "changed"), ("peer", "coordinator"), ("action", "started")]);
     check(
         &lines[1],
@@ -73,9 +80,73 @@ async fn refusals_and_changes_are_told_with_their_reason_and_a_flood_of_them_is_
     check(&lines[5], &[("action", "request"), ("reason", "unknown-endpoint"), ("code", "405")]);
     let refused = [("peer", "marble"), ("name", "web"), ("reason", "uuid"), ("code", "InvalidArgument")];
     check(&lines[6], &refused);
+    check(
+        &lines[7],
+        &[("peer", "mesh"), ("action", "request"), ("reason", "unknown-endpoint"), ("code", "Unimplemented")],
+    );
+    check(&lines[8], &[("peer", "mesh"), ("action", "request"), ("reason", "unreadable")]);
+    for line in [&lines[1], &lines[6], &lines[7], &lines[8]] {
+        assert!(line["details"]["address"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+    }
     for (line, number) in lines.iter().zip(1..) {
         assert_eq!(line["number"], number);
     }
+}
+
+/// A user's identity, and its certificate as a manifest has it.
+fn user() -> (Identity, String) {
+    let identity = Identity::new();
+    let Identity::Shown(certificate, _) = &identity else { panic!("expected a certificate") };
+    let pem = pem::encode("CERTIFICATE", certificate);
+    (identity, pem)
+}
+
+#[tokio::test]
+async fn changes_and_refusals_of_users_carry_their_names_and_no_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = audited(directory.path()).await;
+    let ((alice, alice_pem), (bob, bob_pem)) = (user(), user());
+    let mut manifest: Value = serde_json::from_str(MANIFEST).unwrap();
+    manifest["Users"] = json!({
+        "alice": {"Certificate": alice_pem, "Roles": ["write", "update"]},
+        "bob\n": {"Certificate": bob_pem, "Roles": ["update"]},
+    });
+    manifest["Roles"] = json!({
+        "write": {"ResourceType": "Secrets", "ResourceNames": ["pw"], "Actions": ["WriteSecret"]},
+        "update": {"ResourceType": "Manifest", "Actions": ["UpdateManifest"]},
+    });
+    let send = async |identity: &Identity, path: &str, body: &str, status: u16| {
+        let answer = running.ask_as(identity, "POST", path, body.to_owned()).await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.text);
+    };
+    send(&alice, "/manifest", &manifest.to_string(), 200).await;
+    let upload = json!({"pw": {"Key": BASE64.encode("hunter2hunter2")}}).to_string();
+    send(&alice, "/secrets", &upload, 200).await;
+    send(&bob, "/secrets", &upload, 400).await;
+    manifest["Marbles"]["more"] = json!({"Package": "p"});
+    let (next, fingerprint) = (manifest.to_string(), marblerun_manifest::fingerprint(manifest.to_string().as_bytes()));
+    send(&alice, "/update", &next, 200).await;
+    send(&bob, "/update-cancel", "", 200).await;
+    send(&bob, "/update", &next, 200).await;
+    send(&alice, "/update-manifest", &next, 200).await;
+
+    let lines = lines(directory.path(), 8).await;
+    assert_eq!(lines.len(), 8, "{lines:#?}");
+    let changed = |line: &Value, name: &str, action: &str| {
+        check(line, &[("kind", "changed"), ("peer", "user"), ("name", name), ("action", action)]);
+    };
+    check(&lines[1], &[("peer", "client"), ("action", "manifest set")]);
+    changed(&lines[2], "alice", "secrets set");
+    assert_eq!(lines[2]["details"], json!({"number": "1", "secrets": "pw"}));
+    check(&lines[3], &[("kind", "refused"), ("name", "bob\\n"), ("action", "POST /secrets"), ("reason", "refused")]);
+    changed(&lines[4], "alice", "update initiated");
+    assert_eq!(lines[4]["details"], json!({"fingerprint": fingerprint, "missing": "1"}));
+    changed(&lines[5], "bob\\n", "update cancelled");
+    changed(&lines[6], "bob\\n", "update initiated");
+    changed(&lines[7], "alice", "manifest updated");
+    assert_eq!(lines[7]["details"]["fingerprint"], fingerprint);
+    let text = std::fs::read_to_string(directory.path().join("audit.jsonl")).unwrap();
+    assert!(!text.contains("hunter2") && !text.contains(&BASE64.encode("hunter2hunter2")), "{text}");
 }
 
 #[tokio::test]

@@ -102,7 +102,12 @@ impl Running {
 
     /// One request of the client API over HTTP/1.1 and a connection of its own.
     pub async fn ask(&self, method: &str, path: &str, body: impl Into<Bytes>) -> Answer {
-        let stream = connect(self.client, client_config(&Identity::None, &[b"http/1.1"])).await.unwrap();
+        self.ask_as(&Identity::None, method, path, body).await
+    }
+
+    /// [`Running::ask`] with a client certificate.
+    pub async fn ask_as(&self, identity: &Identity, method: &str, path: &str, body: impl Into<Bytes>) -> Answer {
+        let stream = connect(self.client, client_config(identity, &[b"http/1.1"])).await.unwrap();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         let request = Request::builder()
