@@ -109,12 +109,23 @@ fn build(workspace: &Path, cache: &Path, tools: &Path, program: &Program) -> Res
             .arg("--target-dir")
             .arg(&target)
             .env("CARGO_TERM_PROGRESS_WHEN", "never")
+            .envs(commit(workspace).map(|commit| ("MARBLERUN_COMMIT", commit)))
             .env("ZIG_GLOBAL_CACHE_DIR", cache.join("zig-cache"))
             .env("CC_x86_64_unknown_linux_gnu", tools.join("cc"))
             .env("AR_x86_64_unknown_linux_gnu", tools.join("ar"))
             .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", tools.join("cc")),
     )?;
     Ok(target.join(TARGET).join("dist").join(program.name))
+}
+
+/// The commit that is built, for programs that show it; none outside of a repository or with changes on top.
+fn commit(workspace: &Path) -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").current_dir(workspace).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let changes = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    git(&["rev-parse", "HEAD"]).filter(|_| changes.is_empty())
 }
 
 fn cache_dir() -> Result<PathBuf> {
