@@ -21,8 +21,8 @@ use std::io;
 use std::path::Path;
 
 use marblerun_client::{Client, PendingUpdate};
-use marblerun_coordinator_core::parameters::CompiledParameters;
-use marblerun_manifest::plan::{Fate, Holder, Plan, Reissued, SecretUses, logged_security_versions};
+use marblerun_coordinator_core::parameters::{CompiledParameters, UsedSecrets as Uses};
+use marblerun_manifest::plan::{Fate, Holder, Plan, Reissued, SecretUses, UsedSecrets, logged_security_versions};
 use marblerun_manifest::{Manifest, Place, UpdateKind, fingerprint};
 use serde_json::{Value, json};
 
@@ -161,12 +161,12 @@ fn plan(file: &ManifestFile, running: &Running) -> Result<(Findings, Option<Plan
 fn uses(manifest: &Manifest) -> SecretUses {
     let uses = manifest.marbles.iter().map(|(name, marble)| {
         let compiled = CompiledParameters::compile(manifest, marble).ok();
-        let is_used = |secret: &&String| {
-            compiled.as_ref().is_none_or(|compiled| {
-                compiled.used_secrets().contains(secret) || compiled.used_previous_secrets().contains(secret)
-            })
+        let used = |uses: fn(&CompiledParameters) -> &Uses| {
+            let is_used = |secret: &&String| compiled.as_ref().is_none_or(|compiled| uses(compiled).contains(secret));
+            manifest.secrets.keys().filter(is_used).cloned().collect()
         };
-        (name.clone(), manifest.secrets.keys().filter(is_used).cloned().collect())
+        let current = used(CompiledParameters::used_secrets);
+        (name.clone(), UsedSecrets { current, previous: used(CompiledParameters::used_previous_secrets) })
     });
     uses.collect()
 }

@@ -79,6 +79,17 @@ fn what_breaks_is_listed_and_told_by_the_exit_code() {
 }
 
 #[test]
+fn a_rotation_needs_templates_that_look_at_the_previous_key() {
+    let mut update = running();
+    update["Config"] = json!({"RotateRootSecret": true});
+    let run = place(&update).run(OFFLINE);
+    assert!(run.code == 3 && run.stdout.contains(": \"key\" [previous-unused]\n"), "{}", run.stdout);
+    update["Marbles"]["web"]["Parameters"]["Env"]["OLD"] = json!("{{ hex .Previous.Secrets.key }}");
+    let run = place(&update).run(OFFLINE);
+    assert!(run.code == 0 && run.stdout.contains("  secret \"key\": new key; the old one"), "{}", run.stdout);
+}
+
+#[test]
 fn the_plan_as_json() {
     let mut update = running();
     update["Packages"]["app"]["SecurityVersion"] = json!(1);

@@ -5,8 +5,29 @@ use std::fmt;
 
 use crate::schema::Manifest;
 
-/// The secrets that the templates and TLS tags of each Marble type can look at, previous values included.
-pub type SecretUses = BTreeMap<String, BTreeSet<String>>;
+/// The secrets that each Marble type can look at.
+pub type SecretUses = BTreeMap<String, UsedSecrets>;
+
+/// The secrets that the templates and TLS tags of one Marble type can look at, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsedSecrets {
+    /// Of which the current value can be seen.
+    pub current: BTreeSet<String>,
+    /// Of which the previous value can be seen.
+    pub previous: BTreeSet<String>,
+}
+
+impl UsedSecrets {
+    /// True if any value of this secret can be seen.
+    pub fn contains(&self, name: &str) -> bool {
+        self.current.contains(name) || self.previous.contains(name)
+    }
+
+    /// All names, sorted.
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+        self.current.union(&self.previous)
+    }
+}
 
 /// Who has access.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,7 +163,7 @@ fn held<'a>(manifest: &'a Manifest, uses: &'a SecretUses) -> Held<'a> {
     }
     for (marble, secrets) in uses.iter().filter(|(marble, _)| manifest.marbles.contains_key(*marble)) {
         // A template may name a secret that does not exist.
-        for secret in secrets.iter().filter(|secret| manifest.secrets.contains_key(*secret)) {
+        for secret in secrets.names().filter(|secret| manifest.secrets.contains_key(*secret)) {
             held.insert((Holder::Marble(marble.clone()), Access::UseSecret, secret));
         }
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use marblerun_json::Place;
 
 use super::effect::{Fate, SecretFate};
-use super::{SecretUses, access, difference};
+use super::{SecretUses, UsedSecrets, access, difference};
 use crate::schema::{Config, FeatureGate, Manifest, Marble, Package, SealMode};
 use crate::secret_type::SecretType;
 use crate::update::UpdateKind;
@@ -43,6 +43,8 @@ pub enum ConsequenceCode {
     UploadLost,
     /// Symmetric keys that instances have for themselves are others.
     DerivedKeysChanged,
+    /// A Marble sees a key's new value, but not the previous one.
+    PreviousUnused,
     /// Running Marbles cannot use their counters until they are started again.
     CountersRefused,
     /// A feature is switched off.
@@ -78,6 +80,7 @@ impl ConsequenceCode {
             Self::ValueLost => "value-lost",
             Self::UploadLost => "upload-lost",
             Self::DerivedKeysChanged => "derived-keys-changed",
+            Self::PreviousUnused => "previous-unused",
             Self::CountersRefused => "counters-refused",
             Self::FeatureOff => "feature-off",
             Self::UserRemoved => "user-removed",
@@ -192,7 +195,7 @@ fn identity(package: &Package) -> Identity {
 }
 
 fn other_software(found: &mut Found, facts: &Facts<'_>, place: Place, marbles: &[String]) {
-    let used = marbles.iter().filter_map(|marble| facts.new_uses.get(marble)).flatten();
+    let used = marbles.iter().filter_map(|marble| facts.new_uses.get(marble)).flat_map(UsedSecrets::names);
     let secrets: Vec<String> = used.cloned().collect::<BTreeSet<_>>().into_iter().collect();
     let gets = match secrets.is_empty() {
         true => "the credentials".to_owned(),
@@ -246,7 +249,20 @@ fn marbles(found: &mut Found, facts: &Facts<'_>) {
         let missing: Vec<String> = facts.fates.iter().filter(waits).map(|secret| secret.name.clone()).collect();
         if !missing.is_empty() {
             let text = format!("cannot be activated before these secrets are uploaded: {}", names(&missing));
-            found.add(place, ConsequenceCode::UploadNeeded, text);
+            found.add(place.clone(), ConsequenceCode::UploadNeeded, text);
+        }
+        let loses = |secret: &&SecretFate| {
+            secret.fate == Fate::Rotated
+                && secrets.current.contains(&secret.name)
+                && !secrets.previous.contains(&secret.name)
+        };
+        let rotated: Vec<String> = facts.fates.iter().filter(loses).map(|secret| secret.name.clone()).collect();
+        if !rotated.is_empty() && facts.old.marbles.contains_key(name) {
+            let text = format!(
+                "looks at the new keys, but not at the previous ones, and cannot read what those encrypted: {}",
+                names(&rotated)
+            );
+            found.add(place, ConsequenceCode::PreviousUnused, text);
         }
     }
 }
@@ -258,7 +274,7 @@ fn own_keys(facts: &Facts<'_>, marble: &str) -> Vec<String> {
             secret.secret_type() == Some(SecretType::SymmetricKey) && !secret.shared && !secret.user_defined
         }) && facts.old.secrets.contains_key(*name)
     };
-    facts.new_uses.get(marble).into_iter().flatten().filter(is_own_key).cloned().collect()
+    facts.new_uses.get(marble).into_iter().flat_map(UsedSecrets::names).filter(is_own_key).cloned().collect()
 }
 
 fn secrets(found: &mut Found, facts: &Facts<'_>) {

@@ -12,6 +12,8 @@ use crate::update::UpdateKind;
 pub enum Fate {
     /// It is new and generated.
     Generated,
+    /// It is new, and its value stands in the manifest.
+    InManifest,
     /// It is new, and a user has to upload it.
     AwaitsUpload,
     /// The value stays.
@@ -33,6 +35,7 @@ impl Fate {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Generated => "generated",
+            Self::InManifest => "in-manifest",
             Self::AwaitsUpload => "awaits-upload",
             Self::Kept => "kept",
             Self::Reissued => "reissued",
@@ -47,6 +50,7 @@ impl Fate {
     fn text(self) -> &'static str {
         match self {
             Self::Generated => "new, is generated",
+            Self::InManifest => "new, with the value in the manifest",
             Self::AwaitsUpload => "new, has to be uploaded",
             Self::Kept => "the value is kept",
             Self::Reissued => "new key and certificate; the old ones are the previous value",
@@ -107,6 +111,7 @@ pub(super) fn fates(kind: UpdateKind, old: &Manifest, new: &Manifest) -> Vec<Sec
         (UpdateKind::PackageOnly, Some(secret), _) if is_shared_certificate(secret) => Fate::Reissued,
         (UpdateKind::PackageOnly, _, _) => Fate::Kept,
         (UpdateKind::Full, _, None) => Fate::Removed,
+        (UpdateKind::Full, None, Some(new)) if has_initial_value(new) => Fate::InManifest,
         (UpdateKind::Full, None, Some(new)) if new.user_defined => Fate::AwaitsUpload,
         (UpdateKind::Full, None, Some(_)) => Fate::Generated,
         (UpdateKind::Full, Some(old), Some(new)) => fate_of_common(old, new, rotates),
@@ -120,9 +125,18 @@ fn fate_of_common(old: &SecretDefinition, new: &SecretDefinition, rotates: bool)
         (true, false) if new.secret_type().is_some_and(SecretType::is_certificate) => Fate::Reissued,
         (true, false) if rotates => Fate::Rotated,
         (true, false) => Fate::Kept,
-        (false, true) => Fate::UploadLost,
+        (false, true) if !has_initial_value(new) => Fate::UploadLost,
+        (false, true) => Fate::Replaced,
         (false, false) => Fate::Replaced,
     }
+}
+
+/// User-defined secrets may begin with a value that stands in the manifest.
+fn has_initial_value(secret: &SecretDefinition) -> bool {
+    let has_value = secret.private.is_some()
+        || secret.public.is_some()
+        || matches!(secret.cert, crate::certificate::SecretCertificate::Der(_));
+    secret.user_defined && has_value
 }
 
 fn is_shared_certificate(secret: &SecretDefinition) -> bool {

@@ -14,7 +14,7 @@ mod effect;
 mod refusal;
 mod update_log;
 
-pub use access::{Access, AccessChange, Direction, Holder, SecretUses};
+pub use access::{Access, AccessChange, Direction, Holder, SecretUses, UsedSecrets};
 pub use consequence::{Consequence, ConsequenceCode};
 pub use difference::{Change, ChangeKind};
 pub use effect::{Fate, Reissued, SecretFate};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use marblerun_manifest::plan::{
-    ChangeKind, Difference, Direction, Fate, Plan, SecretUses, UpdateRefusal, logged_security_versions,
+    ChangeKind, Difference, Direction, Fate, Plan, SecretUses, UpdateRefusal, UsedSecrets, logged_security_versions,
 };
 use marblerun_manifest::{Manifest, UpdateKind};
 use proptest::prelude::*;
@@ -21,7 +21,8 @@ fn uses() -> SecretUses {
 
 fn uses_of(uses: &[(&str, &[&str])]) -> SecretUses {
     let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
-    uses.iter().map(|(marble, secrets)| (marble.to_string(), names(secrets))).collect()
+    let used = |secrets: &[&str]| UsedSecrets { current: names(secrets), previous: BTreeSet::new() };
+    uses.iter().map(|(marble, secrets)| (marble.to_string(), used(secrets))).collect()
 }
 
 fn plan(update: &Manifest) -> Result<Plan, UpdateRefusal> {
@@ -187,6 +188,7 @@ fn each_change_of_a_manifest_is_named_with_what_follows_from_it() {
     /Config/RotateRootSecret
       Config.RotateRootSecret: false -> true
       secret "disk": new key; the old one is the previous value
+      ! Marbles.web: looks at the new keys, but not at the previous ones, and cannot read what those encrypted: "disk" [previous-unused]
     "##);
 }
 
@@ -279,6 +281,10 @@ fn the_fate_of_secrets_follows_their_definition() {
     assert_eq!(fate(json!(null), json!(null), false), None);
     assert_eq!(fate(json!(null), key(128), false), Some(Fate::Generated));
     assert_eq!(fate(json!(null), upload("plain"), false), Some(Fate::AwaitsUpload));
+    let given = json!({"Type": "plain", "UserDefined": true, "Private": "QQ==", "Public": "QQ=="});
+    assert_eq!(fate(json!(null), given.clone(), false), Some(Fate::InManifest));
+    assert_eq!(fate(key(128), given, false), Some(Fate::Replaced));
+    assert_eq!(fate(key(128), upload("plain"), false), Some(Fate::UploadLost));
     assert_eq!(fate(key(128), json!(null), false), Some(Fate::Removed));
     assert_eq!(fate(key(128), key(128), false), Some(Fate::Kept));
     assert_eq!(fate(key(128), key(128), true), Some(Fate::Rotated));
@@ -288,6 +294,24 @@ fn the_fate_of_secrets_follows_their_definition() {
     assert_eq!(fate(upload("symmetric-key"), key(128), false), Some(Fate::Replaced));
     assert_eq!(fate(certificate(0), certificate(0), false), Some(Fate::Reissued));
     assert_eq!(fate(certificate(0), certificate(30), false), Some(Fate::Replaced));
+}
+
+#[test]
+fn rotation_breaks_marbles_that_do_not_look_at_the_previous_key() {
+    let update = with("/Config/RotateRootSecret", json!(true));
+    let unused = |uses: &SecretUses| {
+        let plan = Plan::make((&decode(&good()), uses), (&update, uses)).unwrap();
+        let unused = plan.consequences.into_iter().find(|consequence| consequence.code.as_str() == "previous-unused");
+        unused.map(|consequence| consequence.to_string())
+    };
+    let mut uses = uses();
+    assert_eq!(
+        unused(&uses).unwrap(),
+        "Marbles.web: looks at the new keys, but not at the previous ones, and cannot read what those encrypted: \"disk\" \
+         [previous-unused]"
+    );
+    uses.get_mut("web").unwrap().previous.insert("disk".to_owned());
+    assert_eq!(unused(&uses), None);
 }
 
 // rules: SAFE-7
@@ -475,6 +499,8 @@ proptest! {
         prop_assert!(!plan.secrets.iter().any(|secret| lost(secret.fate)), "{plan:?}");
         let broken: Vec<_> =
             plan.consequences.iter().map(|consequence| consequence.code.as_str()).collect();
-        prop_assert_eq!(broken, ["counters-refused"]);
+        prop_assert!(broken.contains(&"counters-refused"));
+        let expected = if manifest.config.rotate_root_secret { &["previous-unused", "counters-refused"][..] } else { &broken[..1] };
+        prop_assert!(broken.iter().all(|code| expected.contains(code)), "{:?}", broken);
     }
 }
