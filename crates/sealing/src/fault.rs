@@ -41,6 +41,14 @@ pub enum Fault {
     /// The wrap for the recovery recipient is not the one that the log demands.
     #[error("sealed_recovery is not the one that the log holds: an older copy, or recovery was removed since")]
     RecoverySuperseded,
+    /// The log was exchanged after the Coordinator said what it would recover.
+    #[error("sealed_data goes back: at the start it ended with record {claimed}, now with record {opened}")]
+    WentBack {
+        /// Sequence number at the start.
+        claimed: u64,
+        /// Sequence number of the log that opened.
+        opened: u64,
+    },
     /// A wrap for a recovery recipient and a log belong to two deployments.
     #[error("sealed_data belongs to deployment {data}, but sealed_recovery to {recovery}")]
     ForeignRecovery {
@@ -199,6 +207,7 @@ impl Fault {
             | Self::Tampered { .. }
             | Self::OutOfPlace { .. }
             | Self::Epoch { .. }
+            | Self::WentBack { .. }
             | Self::HeadMismatch { .. } => Some("the files were changed outside the Coordinator; restore a backup"),
         }
     }

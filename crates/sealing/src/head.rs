@@ -4,7 +4,7 @@ use crate::bytes::Reader;
 use crate::crypto::{self, Key};
 use crate::fault::Fault;
 use crate::frame;
-use crate::identity::{DeploymentId, RecordHash};
+use crate::identity::{DeploymentId, HeadInfo, RecordHash};
 
 /// Length of the encoded header; the rest of its block is zero.
 pub const HEADER_LEN: usize = 72;
@@ -70,6 +70,38 @@ impl LogHeader {
     }
 }
 
+/// Where a log says that it ends, read without its key: whoever writes the disk can write this too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimedHead {
+    /// The deployment.
+    pub deployment: DeploymentId,
+    /// The newest record.
+    pub head: HeadInfo,
+}
+
+impl ClaimedHead {
+    /// The newer of a log's two heads; `None` if neither has the form of one.
+    pub fn newest(blocks: &[Vec<u8>]) -> Option<Self> {
+        blocks
+            .iter()
+            .filter_map(|block| Self::parse(block))
+            .max_by_key(|claimed| (claimed.head.epoch, claimed.head.sequence))
+    }
+
+    fn parse(block: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(block);
+        if reader.take(HEAD_MAGIC.len())? != HEAD_MAGIC || reader.u16()? != VERSION {
+            return None;
+        }
+        reader.take(6)?;
+        let deployment = DeploymentId::from_bytes(reader.array()?);
+        let (epoch, sequence) = (reader.u64()?, reader.u64()?);
+        // Length of the log.
+        reader.u64()?;
+        Some(Self { deployment, head: HeadInfo { epoch, sequence, hash: RecordHash(reader.array()?) } })
+    }
+}
+
 /// The newest confirmed record and where it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
@@ -114,5 +146,27 @@ impl Head {
             log_bytes: reader.u64()?,
             hash: RecordHash(reader.array()?),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(sequence: u64) -> Head {
+        let deployment = DeploymentId::from_bytes([3; 16]);
+        Head { deployment, epoch: 2, sequence, log_bytes: 9, hash: RecordHash([7; 32]) }
+    }
+
+    #[test]
+    fn the_newer_head_is_read_without_its_key() {
+        let key = Key::new(zeroize::Zeroizing::new([1; 32]));
+        let blocks = [8, 9].map(|sequence| head(sequence).encode(&key).to_vec());
+        let claimed = ClaimedHead::newest(&blocks).unwrap();
+        assert_eq!(claimed.deployment, DeploymentId::from_bytes([3; 16]));
+        assert_eq!(claimed.head, HeadInfo { epoch: 2, sequence: 9, hash: RecordHash([7; 32]) });
+        let [older, newer] = blocks;
+        assert_eq!(ClaimedHead::newest(&[older, newer[..87].to_vec()]).unwrap().head.sequence, 8);
+        assert_eq!(ClaimedHead::newest(&[Vec::new(), vec![0; HEAD_LEN]]), None);
     }
 }

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use marblerun_sealing::{
-    Batch, DeploymentId, EpochKey, Fault, HeadInfo, LogWriter, RecoveryChange, RecoveryFile, RecoveryRecipient,
-    SealError, SealKeys, SealMode, SealPolicy, TornTail, TrustContext, VerifiedLog, WrappedForRecovery, open_log,
-    open_log_with_recovery,
+    Batch, ClaimedHead, DeploymentId, EpochKey, Fault, HeadInfo, LogWriter, RecoveryChange, RecoveryFile,
+    RecoveryRecipient, SealError, SealKeys, SealMode, SealPolicy, TornTail, TrustContext, VerifiedLog,
+    WrappedForRecovery, open_log, open_log_with_recovery,
 };
 use marblerun_secret::SecretBytes;
 
@@ -62,6 +62,10 @@ pub fn open(
     trust: TrustContext,
 ) -> Result<Opened, OpenError> {
     let stored = store.load()?;
+    let claimed = match &stored {
+        Stored::WithoutKey { log, .. } | Stored::Complete { log, .. } => ClaimedHead::newest(&log.heads),
+        Stored::WithoutData | Stored::OnlyRecovery | Stored::Nothing => None,
+    };
     let mut origin = Origin { store, keys, trust };
     let (fault, recipient) = match stored {
         Stored::Nothing => return Ok(Opened::New(NewDeployment::on(origin)?)),
@@ -77,7 +81,7 @@ pub fn open(
             Err(fault) => (fault, recipient(recovery.as_deref(), &origin.trust)),
         },
     };
-    Ok(Opened::Recovery(Recovery { fault, recipient: recipient.map(Box::new), origin }))
+    Ok(Opened::Recovery(Recovery { fault, recipient: recipient.map(Box::new), claimed, origin }))
 }
 
 /// What a stored wrap for the recovery recipient says about itself.
@@ -251,6 +255,7 @@ impl fmt::Debug for NewDeployment {
 pub struct Recovery {
     fault: Fault,
     recipient: Result<Box<WrappedForRecovery>, Fault>,
+    claimed: Option<ClaimedHead>,
     origin: Origin,
 }
 
@@ -268,12 +273,17 @@ impl Recovery {
         self.recipient.as_deref()
     }
 
+    /// Where the log said that it ends when it was found; proven only by [`Recovery::prove`], which refuses an older end.
+    pub fn claimed_head(&self) -> Option<&ClaimedHead> {
+        self.claimed.as_ref()
+    }
+
     /// Opens the state with the key that the recovery shares make. Nothing is written.
     ///
     /// # Errors
     /// [`NotRecovered`] gives the recovery back, so that another key can be tried.
     pub fn prove(mut self, recovery_key: &SecretBytes) -> Result<Proven, Box<NotRecovered>> {
-        match prove(&mut self.origin, recovery_key) {
+        match prove(&mut self.origin, recovery_key, self.claimed.as_ref()) {
             Ok((verified, file)) => Ok(Proven { recovery: self, verified, file }),
             Err(error) => Err(Box::new(NotRecovered { recovery: self, error })),
         }
@@ -316,7 +326,11 @@ pub struct NotRecovered {
     pub error: RecoverError,
 }
 
-fn prove(origin: &mut Origin, recovery_key: &SecretBytes) -> Result<(VerifiedLog, Vec<u8>), RecoverError> {
+fn prove(
+    origin: &mut Origin,
+    recovery_key: &SecretBytes,
+    claimed: Option<&ClaimedHead>,
+) -> Result<(VerifiedLog, Vec<u8>), RecoverError> {
     let (log, recovery) = match origin.store.load().map_err(OpenError::from)? {
         Stored::WithoutKey { log, recovery } | Stored::Complete { log, recovery } => (log, recovery),
         Stored::WithoutData | Stored::OnlyRecovery | Stored::Nothing => {
@@ -326,6 +340,14 @@ fn prove(origin: &mut Origin, recovery_key: &SecretBytes) -> Result<(VerifiedLog
     let recovery = recovery.ok_or(RecoverError::Refused(Fault::RecoveryMissing))?;
     let verified =
         open_log_with_recovery(&log, &recovery, recovery_key, &origin.trust).map_err(RecoverError::Refused)?;
+    // The parties gave their secrets for the state that was there at the start.
+    let opened = verified.writer.head();
+    if let Some(ClaimedHead { head, .. }) = claimed
+        && (opened.epoch, opened.sequence) < (head.epoch, head.sequence)
+    {
+        let (claimed, opened) = (head.sequence, opened.sequence);
+        return Err(RecoverError::Refused(Fault::WentBack { claimed, opened }));
+    }
     Ok((verified, recovery))
 }
 

@@ -505,6 +505,22 @@ fn a_damaged_log_is_refused_with_the_recovery_key_as_with_any_other() {
 }
 
 #[test]
+fn a_state_that_goes_back_after_the_start_is_refused() {
+    let (computer, mut log) = recoverable_state();
+    let older = without_key(&computer.disk());
+    log.commit(&[b"more"]).unwrap();
+    let claimed = log.head();
+    let (computer, recovery) = recovery(without_key(&computer.disk()));
+    assert_eq!(recovery.claimed_head().map(|claimed| claimed.head), Some(claimed));
+    computer.lock().disk = older;
+    let refusal = recovery.open_with(&recovery_key(1)).unwrap_err();
+    let RecoverError::Refused(SealFault::WentBack { claimed: at_start, opened }) = refusal.error else {
+        panic!("expected a refusal, got {}", refusal.error)
+    };
+    assert_eq!((at_start, opened), (claimed.sequence, claimed.sequence - 1));
+}
+
+#[test]
 fn a_real_directory_opens_with_the_recovery_key_after_the_key_file_was_removed() {
     let directory = tempfile::tempdir().unwrap();
     let open = || open_directory(directory.path(), keys(), trust()).unwrap();
