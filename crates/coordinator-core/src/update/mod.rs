@@ -146,19 +146,18 @@ pub fn prepare_acknowledgement(
     } else {
         None
     };
-    Ok(step::acknowledge(snapshot, deployment, user, acknowledged, update, now))
+    Ok(step::acknowledge(snapshot, user, acknowledged, update, now))
 }
 
 /// Checks whether `user` may cancel the pending update, and makes what that stores. Nothing is changed.
 ///
 /// # Errors
 ///
-/// [`UpdateError::Denied`] before [`UpdateError::NothingPending`]; [`UpdateError::State`].
+/// [`UpdateError::Denied`] before [`UpdateError::NothingPending`].
 pub fn prepare_cancellation(snapshot: &Snapshot, user: &User, now: Timestamp) -> Result<Prepared, UpdateError> {
-    let deployment = snapshot.deployment().ok_or(UpdateError::State)?;
     user.check(Permission::UpdateManifest, [])?;
     let pending = snapshot.pending_update.as_ref().ok_or(UpdateError::NothingPending)?;
-    Ok(step::cancel(snapshot, deployment, user, pending, now))
+    Ok(step::cancel(snapshot, user, pending, now))
 }
 
 /// The step that ends the pending update because putting it into force failed after it was prepared, which
@@ -166,16 +165,15 @@ pub fn prepare_cancellation(snapshot: &Snapshot, user: &User, now: Timestamp) ->
 ///
 /// # Errors
 ///
-/// [`UpdateError::State`], [`UpdateError::NothingPending`].
+/// [`UpdateError::NothingPending`].
 pub fn prepare_failure(
     snapshot: &Snapshot,
     user: &User,
     acknowledged: &PendingUpdate,
     now: Timestamp,
 ) -> Result<PreparedStep, UpdateError> {
-    let deployment = snapshot.deployment().ok_or(UpdateError::State)?;
     if snapshot.pending_update.is_none() {
         return Err(UpdateError::NothingPending);
     }
-    Ok(step::fail(snapshot, deployment, user, acknowledged, now))
+    Ok(step::fail(snapshot, user, acknowledged, now))
 }

@@ -22,7 +22,7 @@ const MAX_LOG_BYTES: usize = 8 << 20;
 
 pub(super) fn prepare(
     snapshot: &Snapshot,
-    deployment: &Arc<Deployment>,
+    deployment: &Deployment,
     user: &User,
     manifest: &Manifest,
     now: Timestamp,
@@ -47,5 +47,5 @@ pub(super) fn prepare(
     let secrets = deployment.secrets.iter().filter(|(_, stored)| stored.is_reissued()).map(reissue);
     let secrets = secrets.collect::<Result<_, _>>()?;
     let record = PackagesUpdated { versions: versions.into_iter().collect(), authority, secrets, log_lines };
-    Ok(step::update_packages(snapshot, deployment, record))
+    Ok(step::update_packages(snapshot, record))
 }

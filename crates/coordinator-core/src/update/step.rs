@@ -60,21 +60,17 @@ pub struct Applied {
     pub acknowledged: Option<Arc<PendingUpdate>>,
 }
 
-/// The state that a step was checked against. Uploads of secrets may come in between, other steps may not.
+/// The state that a step was checked against. Uploads of secrets may come in between, other steps may not: whatever
+/// changes manifest or packages brings another authority, and with it another identity.
 #[derive(Debug)]
 struct Basis {
-    deployment: Arc<Deployment>,
     identity: Arc<Identity>,
     pending: Option<Arc<PendingUpdate>>,
 }
 
 impl Basis {
-    fn new(snapshot: &Snapshot, deployment: &Arc<Deployment>) -> Self {
-        Self {
-            deployment: Arc::clone(deployment),
-            identity: Arc::clone(&snapshot.identity),
-            pending: snapshot.pending_update.clone(),
-        }
+    fn new(snapshot: &Snapshot) -> Self {
+        Self { identity: Arc::clone(&snapshot.identity), pending: snapshot.pending_update.clone() }
     }
 
     fn holds(&self, newest: &Snapshot) -> bool {
@@ -83,15 +79,13 @@ impl Basis {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             _ => false,
         };
-        is_same_pending
-            && Arc::ptr_eq(&self.identity, &newest.identity)
-            && newest.deployment().is_some_and(|newest| newest.is_generation_of(&self.deployment))
+        is_same_pending && Arc::ptr_eq(&self.identity, &newest.identity)
     }
 }
 
 impl PreparedStep {
-    fn new(snapshot: &Snapshot, deployment: &Arc<Deployment>, record: Record) -> Self {
-        Self { record, basis: Basis::new(snapshot, deployment) }
+    fn new(snapshot: &Snapshot, record: Record) -> Self {
+        Self { record, basis: Basis::new(snapshot) }
     }
 
     /// What the step stores; `None` if another step was taken since it was prepared.
@@ -100,15 +94,15 @@ impl PreparedStep {
     }
 }
 
-pub(super) fn update_packages(snapshot: &Snapshot, deployment: &Arc<Deployment>, record: PackagesUpdated) -> Prepared {
-    let step = PreparedStep::new(snapshot, deployment, Record::PackagesUpdated(record));
+pub(super) fn update_packages(snapshot: &Snapshot, record: PackagesUpdated) -> Prepared {
+    let step = PreparedStep::new(snapshot, Record::PackagesUpdated(record));
     Prepared { step, outcome: Outcome::PackagesUpdated }
 }
 
 /// `user` begins the update to `raw`; it is in force at once if nobody else must agree.
 pub(super) fn initiate(
     snapshot: &Snapshot,
-    deployment: &Arc<Deployment>,
+    deployment: &Deployment,
     user: &User,
     raw: &[u8],
     update: PreparedManifestUpdate,
@@ -122,11 +116,11 @@ pub(super) fn initiate(
     let fingerprint = pending.fingerprint();
     if pending.missing() == 0 {
         let line = update_log::update_initiated(now, user.name(), fingerprint);
-        return Ok(apply(snapshot, deployment, update, line, fingerprint.to_owned(), None, now));
+        return Ok(apply(snapshot, update, line, fingerprint.to_owned(), None, now));
     }
     let log_line = update_log::update_waits(now, user.name(), pending.missing(), &pending.missing_users(), fingerprint);
     let record = UpdateInitiated { raw: pending.raw().to_vec(), user: user.name().to_owned(), log_line };
-    let step = PreparedStep::new(snapshot, deployment, Record::UpdateInitiated(record));
+    let step = PreparedStep::new(snapshot, Record::UpdateInitiated(record));
     Ok(Prepared { step, outcome: Outcome::Waits(Arc::new(pending)) })
 }
 
@@ -134,7 +128,6 @@ pub(super) fn initiate(
 /// force, if nobody else must agree.
 pub(super) fn acknowledge(
     snapshot: &Snapshot,
-    deployment: &Arc<Deployment>,
     user: &User,
     acknowledged: PendingUpdate,
     update: Option<Result<PreparedManifestUpdate, UpdateError>>,
@@ -146,46 +139,32 @@ pub(super) fn acknowledge(
     match update {
         None => {
             let record = UpdateAcknowledged { user: user.name().to_owned(), log_line: line };
-            let step = PreparedStep::new(snapshot, deployment, Record::UpdateAcknowledged(record));
+            let step = PreparedStep::new(snapshot, Record::UpdateAcknowledged(record));
             Prepared { step, outcome: Outcome::Waits(acknowledged) }
         }
-        Some(Ok(update)) => apply(snapshot, deployment, update, line, fingerprint, Some(acknowledged), now),
-        Some(Err(error)) => Prepared {
-            step: fail(snapshot, deployment, user, &acknowledged, now),
-            outcome: Outcome::Failed(Box::new(error)),
-        },
+        Some(Ok(update)) => apply(snapshot, update, line, fingerprint, Some(acknowledged), now),
+        Some(Err(error)) => {
+            Prepared { step: fail(snapshot, user, &acknowledged, now), outcome: Outcome::Failed(Box::new(error)) }
+        }
     }
 }
 
-pub(super) fn cancel(
-    snapshot: &Snapshot,
-    deployment: &Arc<Deployment>,
-    user: &User,
-    pending: &PendingUpdate,
-    now: Timestamp,
-) -> Prepared {
+pub(super) fn cancel(snapshot: &Snapshot, user: &User, pending: &PendingUpdate, now: Timestamp) -> Prepared {
     let log_lines = vec![update_log::update_cancelled(now, user.name(), pending.fingerprint())];
-    let step = PreparedStep::new(snapshot, deployment, Record::UpdateCancelled(UpdateCancelled { log_lines }));
+    let step = PreparedStep::new(snapshot, Record::UpdateCancelled(UpdateCancelled { log_lines }));
     Prepared { step, outcome: Outcome::Cancelled }
 }
 
 /// The pending update ends with its last acknowledgement; both are logged.
-pub(super) fn fail(
-    snapshot: &Snapshot,
-    deployment: &Arc<Deployment>,
-    user: &User,
-    acknowledged: &PendingUpdate,
-    now: Timestamp,
-) -> PreparedStep {
+pub(super) fn fail(snapshot: &Snapshot, user: &User, acknowledged: &PendingUpdate, now: Timestamp) -> PreparedStep {
     let failure = update_log::update_failed(now, acknowledged.fingerprint());
     let log_lines = vec![acknowledgement_line(user, acknowledged, now), failure];
-    PreparedStep::new(snapshot, deployment, Record::UpdateCancelled(UpdateCancelled { log_lines }))
+    PreparedStep::new(snapshot, Record::UpdateCancelled(UpdateCancelled { log_lines }))
 }
 
 /// One record: what led to it and that it is done are logged together with it.
 fn apply(
     snapshot: &Snapshot,
-    deployment: &Arc<Deployment>,
     update: PreparedManifestUpdate,
     cause: String,
     fingerprint: String,
@@ -194,7 +173,7 @@ fn apply(
 ) -> Prepared {
     let PreparedManifestUpdate { mut record, seal_mode, recovery, warnings } = update;
     record.log_lines = vec![cause, update_log::manifest_updated(now, &fingerprint)];
-    let step = PreparedStep::new(snapshot, deployment, Record::ManifestUpdated(record));
+    let step = PreparedStep::new(snapshot, Record::ManifestUpdated(record));
     let applied = Applied { fingerprint, seal_mode, recovery, warnings, acknowledged };
     Prepared { step, outcome: Outcome::Applied(Box::new(applied)) }
 }

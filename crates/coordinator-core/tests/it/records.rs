@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use marblerun_attestation::{EvaluationNumbers, Fmspc, Tee};
 use marblerun_coordinator_core::counter::{CounterRaised, MarbleName};
-use marblerun_coordinator_core::record::{CollateralAccepted, Genesis, ManifestSet, Record, SecretsSet};
+use marblerun_coordinator_core::record::{
+    Authority, CollateralAccepted, Genesis, ManifestSet, ManifestUpdated, PackagesUpdated, PreviousValue, Record,
+    SecretsSet, UpdateAcknowledged, UpdateCancelled, UpdateInitiated, UpdatedSecret,
+};
 use marblerun_coordinator_core::secret::Secret;
 use marblerun_manifest::SecretType;
 use marblerun_secret::SecretBytes;
@@ -77,12 +80,64 @@ fn secrets_set() -> impl Strategy<Value = Record> {
         .prop_map(|(secrets, log_lines)| Record::SecretsSet(SecretsSet { secrets, log_lines }))
 }
 
+fn lines() -> impl Strategy<Value = Vec<String>> {
+    vec("\\PC{0,30}", 0..4)
+}
+
+fn authority() -> impl Strategy<Value = Authority> {
+    (bytes(), bytes(), bytes()).prop_map(|(key, intermediate_certificate, marble_root_certificate)| Authority {
+        intermediate_key: SecretBytes::new(key),
+        intermediate_certificate,
+        marble_root_certificate,
+    })
+}
+
+fn packages_updated() -> impl Strategy<Value = Record> {
+    let versions = vec(("\\PC{0,10}", any::<u64>()), 0..4);
+    let secrets = vec(("\\PC{0,10}", secret().prop_map(Arc::new)), 0..4);
+    (versions, authority(), secrets, lines()).prop_map(|(versions, authority, secrets, log_lines)| {
+        Record::PackagesUpdated(PackagesUpdated { versions, authority, secrets, log_lines })
+    })
+}
+
+fn step_of_an_update() -> impl Strategy<Value = Record> {
+    prop_oneof![
+        (bytes(), "\\PC{0,9}", "\\PC{0,30}")
+            .prop_map(|(raw, user, log_line)| Record::UpdateInitiated(UpdateInitiated { raw, user, log_line })),
+        ("\\PC{0,9}", "\\PC{0,30}")
+            .prop_map(|(user, log_line)| Record::UpdateAcknowledged(UpdateAcknowledged { user, log_line })),
+        lines().prop_map(|log_lines| Record::UpdateCancelled(UpdateCancelled { log_lines })),
+    ]
+}
+
+fn manifest_updated() -> impl Strategy<Value = Record> {
+    let previous = prop_oneof![Just(PreviousValue::Kept), Just(PreviousValue::OldCurrent), Just(PreviousValue::New)];
+    let updated = ("\\PC{0,10}", option::of(secret().prop_map(Arc::new)), previous)
+        .prop_map(|(name, value, previous)| UpdatedSecret { name, value, previous });
+    (bytes(), bytes(), authority(), option::of(bytes()), vec(updated, 0..4), lines()).prop_map(
+        |(raw, signature, authority, root_secret, secrets, log_lines)| {
+            let root_secret = root_secret.map(SecretBytes::new);
+            Record::ManifestUpdated(ManifestUpdated { raw, signature, authority, root_secret, secrets, log_lines })
+        },
+    )
+}
+
 fn record() -> impl Strategy<Value = Record> {
     let counted = "\\PC{0,20}".prop_map(|marble_type| Record::ActivationCounted { marble_type });
     let raised = ("\\PC{0,9}", "\\PC{0,9}", "\\PC{0,9}", any::<u64>()).prop_map(|(marble_type, uuid, name, value)| {
         Record::CounterRaised(CounterRaised { marble: MarbleName { marble_type, uuid }, name, value })
     });
-    prop_oneof![genesis(), manifest_set(), counted, collateral(), secrets_set(), raised]
+    prop_oneof![
+        genesis(),
+        manifest_set(),
+        counted,
+        collateral(),
+        secrets_set(),
+        raised,
+        packages_updated(),
+        step_of_an_update(),
+        manifest_updated()
+    ]
 }
 
 /// Everything about a secret as text, its values included.
@@ -90,6 +145,10 @@ fn whole(name: &str, secret: &Secret) -> String {
     let shown = |secret: &Option<SecretBytes>| secret.as_ref().map(|bytes| bytes.expose().to_vec());
     // Debug output shows everything but the values.
     format!("{name} {secret:?} {:?} {:?} {:?}", secret.certificate, shown(&secret.private), shown(&secret.public))
+}
+
+fn whole_authority(authority: &Authority) -> String {
+    format!("{authority:?} {:?}", authority.intermediate_key.expose())
 }
 
 /// Two records by all their members; secrets are compared here, so they are exposed.
@@ -121,6 +180,33 @@ fn assert_same(left: &Record, right: &Record) {
         }
         (Record::CollateralAccepted(left), Record::CollateralAccepted(right)) => assert_eq!(left, right),
         (Record::CounterRaised(left), Record::CounterRaised(right)) => assert_eq!(left, right),
+        (Record::PackagesUpdated(left), Record::PackagesUpdated(right)) => {
+            assert_eq!((&left.versions, &left.log_lines), (&right.versions, &right.log_lines));
+            assert_eq!(whole_authority(&left.authority), whole_authority(&right.authority));
+            let pairs = |set: &PackagesUpdated| {
+                set.secrets.iter().map(|(name, secret)| whole(name, secret)).collect::<Vec<_>>()
+            };
+            assert_eq!(pairs(left), pairs(right));
+        }
+        (Record::UpdateInitiated(left), Record::UpdateInitiated(right)) => {
+            assert_eq!((&left.raw, &left.user, &left.log_line), (&right.raw, &right.user, &right.log_line));
+        }
+        (Record::UpdateAcknowledged(left), Record::UpdateAcknowledged(right)) => {
+            assert_eq!((&left.user, &left.log_line), (&right.user, &right.log_line));
+        }
+        (Record::UpdateCancelled(left), Record::UpdateCancelled(right)) => assert_eq!(left.log_lines, right.log_lines),
+        (Record::ManifestUpdated(left), Record::ManifestUpdated(right)) => {
+            assert_eq!((&left.raw, &left.signature, &left.log_lines), (&right.raw, &right.signature, &right.log_lines));
+            assert_eq!(whole_authority(&left.authority), whole_authority(&right.authority));
+            let root = |update: &ManifestUpdated| update.root_secret.as_ref().map(|bytes| bytes.expose().to_vec());
+            assert_eq!(root(left), root(right));
+            let one = |secret: &UpdatedSecret| {
+                let value = secret.value.as_ref().map(|value| whole(&secret.name, value));
+                (secret.name.clone(), value, secret.previous)
+            };
+            let all = |update: &ManifestUpdated| update.secrets.iter().map(one).collect::<Vec<_>>();
+            assert_eq!(all(left), all(right));
+        }
         _ => panic!("{left:?} became {right:?}"),
     }
 }

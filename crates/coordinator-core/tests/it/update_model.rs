@@ -41,9 +41,13 @@ struct Variant {
 }
 
 fn variant() -> impl Strategy<Value = Variant> {
-    let secrets =
-        (prop::sample::select(vec![0_u64, 128, 256]), any::<bool>(), prop::sample::select(vec![0_u64, 365, 7]));
-    let users = (1..=3_usize).prop_flat_map(|updaters| (Just(updaters), 0..=updaters as u64));
+    let secrets = (
+        prop::sample::select(vec![128_u64, 128, 128, 256, 0]),
+        any::<bool>(),
+        prop::sample::select(vec![0_u64, 365, 7]),
+    );
+    let users =
+        (1..=3_usize).prop_flat_map(|updaters| (Just(updaters), prop_oneof![2 => Just(1), 1 => 0..=updaters as u64]));
     let limit = prop::sample::select(vec![None, Some(1), Some(3)]);
     (secrets, any::<bool>(), users, limit, 1..4_u64, prop::bool::weighted(0.1)).prop_map(
         |((key_size, has_token, cert_days), rotate, (updaters, threshold), limit, security_version, is_bad)| Variant {

@@ -6,10 +6,12 @@ use marblerun_coordinator_core::generate::MAX_SECRETS_BYTES;
 use marblerun_coordinator_core::secret::Secret;
 use marblerun_coordinator_core::snapshot::Snapshot;
 use marblerun_coordinator_core::update::UpdateError;
+use marblerun_coordinator_core::user_secrets::{UserSecretsError, prepare_upload};
+use marblerun_manifest::decode_user_secrets_v1;
 use marblerun_pki::Certificate;
 use marblerun_secret::SecretBytes;
 
-use crate::fixture::{PACKAGES, UUID, activate, file, made_user_pem};
+use crate::fixture::{NOW, PACKAGES, UUID, activate, file, made_user, made_user_pem};
 use crate::update_manifest::World;
 
 const SHARED: &str = r#""Type":"symmetric-key","Size":128,"Shared":true"#;
@@ -224,4 +226,11 @@ fn generated_values_are_limited_and_uploads_do_not_count() {
     world.update("ann", &large(7, ROTATE));
     let [Some(secret), _] = secrets(&world.ledger.snapshot()) else { panic!("no secret") };
     assert_eq!(secret.private.as_ref().map(SecretBytes::len), Some(MAX_SECRETS_BYTES / 16 * 3));
+    // Together it is more than uploads may make it: it can shrink and not grow.
+    let smaller = format!(r#"{{"s":{{"Key":"{}"}}}}"#, "AAAA".repeat(MAX_SECRETS_BYTES / 32));
+    world.upload("ann", &smaller);
+    let upload = decode_user_secrets_v1(smaller.replace("AAAA\"", "AAAAAAAA\"").as_bytes()).unwrap();
+    let ann = made_user(&world.ledger, "ann");
+    let error = prepare_upload(&world.ledger.snapshot(), &ann, upload, NOW).unwrap_err();
+    assert!(matches!(error, UserSecretsError::TotalSize { .. }), "{error}");
 }
