@@ -161,9 +161,12 @@ fn plan(file: &ManifestFile, running: &Running) -> Result<(Findings, Option<Plan
 fn uses(manifest: &Manifest) -> SecretUses {
     let uses = manifest.marbles.iter().map(|(name, marble)| {
         let compiled = CompiledParameters::compile(manifest, marble).ok();
-        let used = |uses: fn(&CompiledParameters) -> &Uses| {
-            let is_used = |secret: &&String| compiled.as_ref().is_none_or(|compiled| uses(compiled).contains(secret));
-            manifest.secrets.keys().filter(is_used).cloned().collect()
+        let used = |uses: fn(&CompiledParameters) -> &Uses| match compiled.as_ref().map(uses) {
+            Some(uses) if !uses.is_all() => {
+                let names = uses.names().filter(|name| manifest.secrets.contains_key(*name));
+                names.map(str::to_owned).collect()
+            }
+            _ => manifest.secrets.keys().cloned().collect(),
         };
         let current = used(CompiledParameters::used_secrets);
         (name.clone(), UsedSecrets { current, previous: used(CompiledParameters::used_previous_secrets) })

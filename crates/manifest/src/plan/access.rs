@@ -18,11 +18,6 @@ pub struct UsedSecrets {
 }
 
 impl UsedSecrets {
-    /// True if any value of this secret can be seen.
-    pub fn contains(&self, name: &str) -> bool {
-        self.current.contains(name) || self.previous.contains(name)
-    }
-
     /// All names, sorted.
     pub(super) fn names(&self) -> impl Iterator<Item = &String> {
         self.current.union(&self.previous)

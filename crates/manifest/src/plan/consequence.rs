@@ -1,6 +1,6 @@
 //! What an update does beside what it says: what breaks, and what somebody has to do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use marblerun_json::Place;
@@ -150,13 +150,15 @@ impl Found {
 
 /// Packages of Marbles that exist before and after; who has another package is dealt with there.
 fn packages(found: &mut Found, facts: &Facts<'_>) {
+    let mut marbles_of: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (marble, Marble { package, .. }) in &facts.old.marbles {
+        if facts.new.marbles.get(marble).is_some_and(|new| new.package == *package) {
+            marbles_of.entry(package).or_default().push(marble.clone());
+        }
+    }
     for (name, old) in &facts.old.packages {
-        let marbles = |manifest: &Manifest| -> BTreeSet<String> {
-            let has_it = |(_, marble): &(&String, &Marble)| marble.package == *name;
-            manifest.marbles.iter().filter(has_it).map(|(marble, _)| marble.clone()).collect()
-        };
         let Some(new) = facts.new.packages.get(name) else { continue };
-        let marbles: Vec<String> = marbles(facts.old).intersection(&marbles(facts.new)).cloned().collect();
+        let marbles = marbles_of.remove(name.as_str()).unwrap_or_default();
         let place = Place::top().member("Packages").member(name);
         if new.security_version < old.security_version {
             let shown = |version: Option<u64>| version.map_or_else(|| "any".to_owned(), |version| version.to_string());
@@ -241,26 +243,25 @@ fn marbles(found: &mut Found, facts: &Facts<'_>) {
             }
         }
     }
+    let with_fate = |fates: &[Fate]| -> BTreeSet<&str> {
+        let secrets = facts.fates.iter().filter(|secret| fates.contains(&secret.fate));
+        secrets.map(|secret| secret.name.as_str()).collect()
+    };
+    let (waiting, rotated) = (with_fate(&[Fate::AwaitsUpload, Fate::UploadLost]), with_fate(&[Fate::Rotated]));
     for (name, secrets) in facts.new_uses {
         let place = Place::top().member("Marbles").member(name);
-        let waits = |secret: &&SecretFate| {
-            matches!(secret.fate, Fate::AwaitsUpload | Fate::UploadLost) && secrets.contains(&secret.name)
-        };
-        let missing: Vec<String> = facts.fates.iter().filter(waits).map(|secret| secret.name.clone()).collect();
+        let missing: Vec<String> =
+            secrets.names().filter(|secret| waiting.contains(secret.as_str())).cloned().collect();
         if !missing.is_empty() {
             let text = format!("cannot be activated before these secrets are uploaded: {}", names(&missing));
             found.add(place.clone(), ConsequenceCode::UploadNeeded, text);
         }
-        let loses = |secret: &&SecretFate| {
-            secret.fate == Fate::Rotated
-                && secrets.current.contains(&secret.name)
-                && !secrets.previous.contains(&secret.name)
-        };
-        let rotated: Vec<String> = facts.fates.iter().filter(loses).map(|secret| secret.name.clone()).collect();
-        if !rotated.is_empty() && facts.old.marbles.contains_key(name) {
+        let without_previous = secrets.current.difference(&secrets.previous);
+        let lost: Vec<String> = without_previous.filter(|secret| rotated.contains(secret.as_str())).cloned().collect();
+        if !lost.is_empty() && facts.old.marbles.contains_key(name) {
             let text = format!(
                 "looks at the new keys, but not at the previous ones, and cannot read what those encrypted: {}",
-                names(&rotated)
+                names(&lost)
             );
             found.add(place, ConsequenceCode::PreviousUnused, text);
         }
