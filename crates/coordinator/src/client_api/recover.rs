@@ -60,21 +60,22 @@ struct Start {
 async fn read_start(request: Request, limit: Duration) -> Result<Start, Failure> {
     let account = request.extensions().get::<BodyAccount>().cloned();
     let mut body = request.into_body();
-    // All at once, so that growing leaves no copy of a secret behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BODY_BYTES));
     let read = async {
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame?.into_data() else { continue };
-            let room = MAX_BODY_BYTES - bytes.len();
-            bytes.extend_from_slice(&data[..data.len().min(room)]);
-            if data.len() > room {
-                return Ok(true);
-            }
+        let (mut frames, mut room) = (Vec::new(), MAX_BODY_BYTES);
+        let mut is_cut = false;
+        while !is_cut && let Some(frame) = body.frame().await {
+            let Ok(mut data) = frame?.into_data() else { continue };
+            is_cut = data.len() > room;
+            data.truncate(room);
+            room -= data.len();
+            frames.push(data);
         }
-        Ok::<_, axum::Error>(false)
+        // All at once, so that growing leaves no copy of a secret behind; and not before, so that a body that never
+        // comes takes nothing.
+        Ok::<_, axum::Error>(Start { bytes: Zeroizing::new(frames.concat()), is_cut })
     };
     match tokio::time::timeout(limit, read).await {
-        Ok(Ok(is_cut)) => Ok(Start { bytes, is_cut }),
+        Ok(Ok(start)) => Ok(start),
         Ok(Err(_)) if account.is_some_and(|account| account.is_exceeded()) => Err(Failure::Busy),
         Ok(Err(_)) => Err(Failure::BadRequest("request body: expected it to be complete".to_owned())),
         Err(_) => Err(Failure::Slow),
