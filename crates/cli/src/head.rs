@@ -73,11 +73,17 @@ impl fmt::Display for Difference {
 }
 
 impl Head {
-    /// What a statement says of the sealed state; `None` if nothing is sealed or it is not told.
+    /// What a statement says of the sealed state, in recovery mode of the one that waits; `None` if nothing is sealed or
+    /// it is not told.
     pub(crate) fn of(statement: &Statement) -> Option<Self> {
-        let LogHead { epoch, sequence, hash } = statement.log_head.clone()?;
+        let (deployment, log_head) = match (&statement.log_head, &statement.recovering) {
+            (Some(head), _) => (&statement.deployment, head),
+            (None, Some(recovering)) => (&recovering.deployment, &recovering.log_head),
+            (None, None) => return None,
+        };
+        let LogHead { epoch, sequence, hash } = log_head.clone();
         let manifest = statement.manifest_fingerprint.clone();
-        Some(Self { deployment: statement.deployment.clone(), epoch, sequence, hash, manifest })
+        Some(Self { deployment: deployment.clone(), epoch, sequence, hash, manifest })
     }
 
     /// Where the head beside a certificate cache is.

@@ -75,6 +75,6 @@ pub use marblerun_api::rest::{RecoverAnswer, Secret, StatusAnswer, UserSecretVal
 pub use marblerun_secret::SecretBytes;
 pub use recovery::{PLAIN_SECRET_BYTES, RecoveryError, RecoveryKey, RecoverySecret};
 pub use signed_quote::SignedQuote;
-pub use statement::{LogHead, Statement};
+pub use statement::{LogHead, Recovering, Statement};
 pub use tls::ServerIdentityError;
 pub use update::{PendingUpdate, UpdateLogEntry, UpdateOutcome};

@@ -24,6 +24,17 @@ pub struct Statement {
     pub manifest_fingerprint: Option<String>,
     /// The newest record of the sealed state; `None` where nothing is sealed.
     pub log_head: Option<LogHead>,
+    /// In recovery mode: the state that waits, as the Coordinator's storage describes it. The recovery proves it.
+    pub recovering: Option<Recovering>,
+}
+
+/// A state that waits for recovery.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovering {
+    /// The deployment's identifier, hexadecimal.
+    pub deployment: String,
+    /// The newest record of its log.
+    pub log_head: LogHead,
 }
 
 /// The newest record of the sealed state.
@@ -45,7 +56,10 @@ decode_object!(Statement {
     "anchor" => anchor,
     "manifestFingerprint" => manifest_fingerprint,
     "logHead" => log_head,
+    "recovering" => recovering,
 });
+
+decode_object!(Recovering { "deployment" => deployment, "logHead" => log_head });
 
 decode_object!(LogHead { "epoch" => epoch, "sequence" => sequence, "hash" => hash });
 

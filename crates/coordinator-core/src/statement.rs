@@ -18,6 +18,18 @@ pub struct Statement {
     pub manifest_fingerprint: Option<String>,
     /// The newest record of the sealed log; `None` where nothing is sealed.
     pub log_head: Option<LogHead>,
+    /// In recovery mode: the state that waits. It is what the storage says and proven only by the recovery, which refuses
+    /// an older one.
+    pub recovering: Option<Recovering>,
+}
+
+/// A state that waits for recovery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovering {
+    /// The deployment's identifier, hex.
+    pub deployment: String,
+    /// The newest record of its log.
+    pub log_head: LogHead,
 }
 
 /// The newest record of the sealed log.
@@ -47,6 +59,7 @@ impl Statement {
             .member("anchor", "none")
             .member("manifestFingerprint", &self.manifest_fingerprint)
             .member("logHead", &self.log_head)
+            .optional("recovering", self.recovering.as_ref())
             .finish();
         text
     }
@@ -58,6 +71,15 @@ impl Encode for LogHead {
             .member("epoch", &self.epoch)
             .member("sequence", &self.sequence)
             .member("hash", self.hash.as_str())
+            .finish();
+    }
+}
+
+impl Encode for Recovering {
+    fn encode(&self, out: &mut String) {
+        ObjectEncoder::new(out)
+            .member("deployment", self.deployment.as_str())
+            .member("logHead", &self.log_head)
             .finish();
     }
 }
@@ -88,10 +110,18 @@ mod tests {
             root_hashes: vec!["aa".to_owned()],
             manifest_fingerprint: None,
             log_head: Some(LogHead { epoch: 1, sequence: 7, hash: "bb".to_owned() }),
+            recovering: None,
         };
         assert_eq!(
             statement.to_text(),
             r#"{"version":1,"deployment":"00ff","trustClass":"software","rootHashes":["aa"],"anchor":"none","manifestFingerprint":null,"logHead":{"epoch":1,"sequence":7,"hash":"bb"}}"#
+        );
+        let log_head = LogHead { epoch: 2, sequence: 9, hash: "cc".to_owned() };
+        let recovering = Some(Recovering { deployment: "11".to_owned(), log_head });
+        let waiting = Statement { deployment: String::new(), log_head: None, recovering, ..statement };
+        assert_eq!(
+            waiting.to_text(),
+            r#"{"version":1,"deployment":"","trustClass":"software","rootHashes":["aa"],"anchor":"none","manifestFingerprint":null,"logHead":null,"recovering":{"deployment":"11","logHead":{"epoch":2,"sequence":9,"hash":"cc"}}}"#
         );
     }
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use marblerun_api::rest::QuoteAnswer;
 use marblerun_coordinator_core::identity::Identity;
-use marblerun_coordinator_core::statement::{Statement, report_data};
+use marblerun_coordinator_core::statement::{Recovering, Statement, report_data};
 use marblerun_pki::pem;
 use marblerun_tee::{EvidenceError, Tee};
 use tracing::warn;
 
 use crate::report;
 use crate::trust::Trust;
-use crate::view::{SharedView, View};
+use crate::view::{SharedView, View, statement_head};
 
 /// Makes quotes and keeps the one without nonce.
 pub struct Quoter {
@@ -90,6 +90,10 @@ impl Quoter {
             root_hashes: self.trust.software_root_hashes().iter().map(hex::encode).collect(),
             manifest_fingerprint: view.snapshot.deployment().map(|deployment| deployment.fingerprint.clone()),
             log_head: view.log.map(|log| log.statement_head()),
+            recovering: view.recovering.map(|claimed| Recovering {
+                deployment: claimed.deployment.to_string(),
+                log_head: statement_head(&claimed.head),
+            }),
         }
     }
 
@@ -115,7 +119,7 @@ mod tests {
     fn a_quote_without_nonce_is_kept_and_one_with_nonce_is_new() {
         let now = Timestamp::from_millis(1_769_904_000_000);
         let genesis = Genesis::create(&AltNames::from_list("localhost"), now).unwrap();
-        let view = View { snapshot: Ledger::new(&genesis).unwrap().snapshot(), log: None };
+        let view = View { snapshot: Ledger::new(&genesis).unwrap().snapshot(), log: None, recovering: None };
         let quoter =
             Quoter::new(Arc::new(Tee::Simulation), Arc::new(Trust::Simulation), SharedView::new(view)).unwrap();
         let kept = quoter.answer(b"").unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use marblerun_coordinator_core::snapshot::{Snapshot, Status};
 use marblerun_coordinator_core::statement::LogHead;
-use marblerun_sealing::{DeploymentId, HeadInfo};
+use marblerun_sealing::{ClaimedHead, DeploymentId, HeadInfo};
 use tokio::sync::watch;
 
 /// The newest durable state and where the log stands.
@@ -15,6 +15,8 @@ pub struct View {
     pub snapshot: Arc<Snapshot>,
     /// The sealed log; `None` while the stored state cannot be opened.
     pub log: Option<LogView>,
+    /// What the storage says of the state that waits for recovery; not proven.
+    pub recovering: Option<ClaimedHead>,
 }
 
 /// The sealed log at the time of a [`View`].
@@ -36,8 +38,13 @@ impl View {
 impl LogView {
     /// The form that stands in the statement.
     pub fn statement_head(&self) -> LogHead {
-        LogHead { epoch: self.head.epoch, sequence: self.head.sequence, hash: self.head.hash.to_string() }
+        statement_head(&self.head)
     }
+}
+
+/// A head in the form that stands in the statement.
+pub fn statement_head(head: &HeadInfo) -> LogHead {
+    LogHead { epoch: head.epoch, sequence: head.sequence, hash: head.hash.to_string() }
 }
 
 /// The place where the writer leaves views and readers find them, without locks.

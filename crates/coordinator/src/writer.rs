@@ -157,11 +157,11 @@ pub fn start(
 
 /// The view that belongs to a ledger and its backing.
 pub fn view(ledger: &Ledger, backing: &Backing) -> View {
-    let log = match backing {
-        Backing::Log(log) => Some(LogView { deployment: log.deployment_id(), head: log.head() }),
-        Backing::Recovery(..) => None,
+    let (log, recovering) = match backing {
+        Backing::Log(log) => (Some(LogView { deployment: log.deployment_id(), head: log.head() }), None),
+        Backing::Recovery(recovery, _) => (None, recovery.claimed_head().copied()),
     };
-    View { snapshot: ledger.snapshot(), log }
+    View { snapshot: ledger.snapshot(), log, recovering }
 }
 
 struct Writer {
