@@ -17,6 +17,7 @@ mod connection;
 mod coordinator;
 mod deployment;
 mod figure;
+mod flood;
 mod machine;
 mod manifest;
 mod premain;
@@ -38,7 +39,7 @@ struct Part {
     measure: fn(&Surroundings) -> Result<Vec<Figure>>,
 }
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     Part { name: "verification", title: "Verification of a quote", measure: verification::measure },
     Part { name: "commit", title: "Sealed commit, flushed to disk", measure: commit::measure },
     Part { name: "premain", title: "Premain, at execve", measure: premain::measure },
@@ -47,6 +48,7 @@ const PARTS: [Part; 8] = [
     Part { name: "reading", title: "Reading on kept connections", measure: reading::measure },
     Part { name: "secrets", title: "Uploading one secret", measure: secrets::measure },
     Part { name: "activation", title: "Activation with a new TLS connection", measure: activation::measure },
+    Part { name: "flood", title: "Latency of others during floods of connections", measure: flood::measure },
 ];
 
 fn main() -> ExitCode {

@@ -3,21 +3,33 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
+
+/// Connections that the kernel keeps until we take them, if the system allows as many (`net.core.somaxconn`). When they
+/// are more, it drops new ones, which come again after a second.
+const BACKLOG: u32 = 4096;
 
 /// Binds `address`; on a machine without IPv6, `[::]` means all IPv4 interfaces.
 ///
 /// # Errors
 ///
 /// The socket's error, for example that the port is in use.
-pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    match TcpListener::bind(address).await {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    match listen(address) {
         Err(error) => match fallback(address, &error) {
-            Some(address) => TcpListener::bind(address).await,
+            Some(address) => listen(address),
             None => Err(error),
         },
         bound => bound,
     }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart must not wait until the kernel has forgotten the connections of before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// What to bind instead, where IPv6 is all that is missing.

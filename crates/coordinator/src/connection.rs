@@ -19,7 +19,7 @@ use hyper_util::service::TowerToHyperService;
 use marblerun_api::rest::{EnvelopeKind, error};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
 use tracing::debug;
@@ -73,7 +73,12 @@ impl Connection {
     async fn serve(mut self, stream: TcpStream, requests: Requests) {
         // Small answers must not wait for the peer's acknowledgement.
         let _ = stream.set_nodelay(true);
-        let Some((mut stream, shown)) = self.handshake(stream).await else { return };
+        // What comes later is allocated when it comes: most connections of a flood never get there.
+        let deadline = Instant::now() + self.serving.limits.handshake_timeout;
+        if !has_begun(&stream, deadline).await {
+            return;
+        }
+        let Some((mut stream, shown)) = Box::pin(self.handshake(stream, deadline)).await else { return };
         let session = stream.get_mut().1;
         session.set_buffer_limit(Some(TLS_SEND_BYTES));
         if self.serving.protocols == Protocols::Http2Only && session.alpn_protocol() != Some(b"h2") {
@@ -81,14 +86,12 @@ impl Connection {
             return;
         }
         let leaf = session.peer_certificates().and_then(<[_]>::first).map(|leaf| Arc::from(leaf.as_ref()));
-        self.http(stream, PeerCertificate(leaf), shown, requests).await;
+        Box::pin(self.http(stream, PeerCertificate(leaf), shown, requests)).await;
     }
 
-    async fn handshake(&mut self, stream: TcpStream) -> Option<(Stream, ShownCertificate)> {
+    async fn handshake(&mut self, stream: TcpStream, deadline: Instant) -> Option<(Stream, ShownCertificate)> {
         let (serving, peer) = (Arc::clone(&self.serving), self.peer);
         let handshake = async {
-            // Whoever says nothing takes no place from those who do.
-            stream.peek(&mut [0]).await.ok()?;
             let mut shown = None;
             // Taken when it is our turn, so that it is certain which certificate the client saw.
             let config = || {
@@ -105,7 +108,7 @@ impl Connection {
                 }
             }
         };
-        timeout(serving.limits.handshake_timeout, handshake).await.ok().flatten()
+        timeout_at(deadline, handshake).await.ok().flatten()
     }
 
     async fn http(self, stream: Stream, certificate: PeerCertificate, shown: ShownCertificate, requests: Requests) {
@@ -195,6 +198,11 @@ impl Connection {
             .initial_stream_window_size(HTTP2_WINDOW_BYTES);
         builder
     }
+}
+
+/// True once the client says anything: whoever says nothing takes no place from those who do.
+async fn has_begun(stream: &TcpStream, deadline: Instant) -> bool {
+    matches!(timeout_at(deadline, stream.peek(&mut [0])).await, Ok(Ok(_)))
 }
 
 /// The answer, if there is room for it. What changed something is answered in any case: the client must learn of it,

@@ -134,7 +134,7 @@ impl Listener {
         limits: Limits,
         router: Router,
     ) -> io::Result<Self> {
-        let socket = bind(address).await?;
+        let socket = bind(address)?;
         Ok(Self { socket, tls, protocols, limits, router })
     }
 

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use marblerun_coordinator::config::Config;
+use marblerun_coordinator::listener::Limits;
 use marblerun_coordinator::{log, start, tls};
-use tracing::info;
+use tracing::{info, warn};
 
 /// More threads do not help: long work runs on the blocking pool.
 const MAX_WORKER_THREADS: usize = 8;
@@ -28,6 +29,7 @@ fn run() -> Result<()> {
     log::init(config.log);
     tls::install_provider();
     info!(version = env!("CARGO_PKG_VERSION"), "MarbleRun Coordinator");
+    raise_open_files();
 
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKER_THREADS);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -39,4 +41,18 @@ fn run() -> Result<()> {
         start::start(config).await?.serve().await;
         Ok(())
     })
+}
+
+/// Each connection is an open file; many systems start programs with room for 1024 and allow more on request.
+fn raise_open_files() {
+    // Both listeners, and what the Coordinator itself has open.
+    let wanted = 2 * Limits::default().max_connections + 128;
+    match marblerun_linux::limits::raise_open_files() {
+        Ok(allowed) if allowed < wanted as u64 => {
+            warn!(allowed, wanted, "fewer open files are allowed than the limits of connections need");
+        }
+        Ok(_) => {}
+        // Not every TEE has this call. Connections beyond the limit wait to be accepted.
+        Err(error) => warn!(error = &error as &dyn std::error::Error, "the number of open files cannot be raised"),
+    }
 }

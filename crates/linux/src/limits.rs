@@ -14,6 +14,8 @@ pub enum Resource {
     AddressSpace,
     /// `RLIMIT_DATA`: data segment and heap.
     Data,
+    /// `RLIMIT_NOFILE`: one more than the highest file descriptor.
+    OpenFiles,
     /// `RLIMIT_STACK`: the stack of the main thread.
     Stack,
 }
@@ -23,12 +25,13 @@ impl Resource {
         match self {
             Self::AddressSpace => libc::RLIMIT_AS,
             Self::Data => libc::RLIMIT_DATA,
+            Self::OpenFiles => libc::RLIMIT_NOFILE,
             Self::Stack => libc::RLIMIT_STACK,
         }
     }
 }
 
-/// Soft and hard value of one resource in bytes; [`Limit::INFINITY`] means unlimited.
+/// Soft and hard value of one resource, in bytes where it is memory; [`Limit::INFINITY`] means unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// What is enforced.
@@ -69,6 +72,18 @@ pub fn set_limit(resource: Resource, limit: Limit) -> io::Result<()> {
     Ok(())
 }
 
+/// Raises the number of files that may be open to the highest that is allowed, and returns it.
+///
+/// # Errors
+/// The errno of `getrlimit` or `setrlimit`; the limit is what it was.
+pub fn raise_open_files() -> io::Result<u64> {
+    let now = limit(Resource::OpenFiles)?;
+    if now.soft < now.hard {
+        set_limit(Resource::OpenFiles, Limit { soft: now.hard, hard: now.hard })?;
+    }
+    Ok(now.hard)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +100,13 @@ mod tests {
     fn a_soft_limit_above_the_hard_one_is_refused() {
         let error = set_limit(Resource::Stack, Limit { soft: 2 << 20, hard: 1 << 20 }).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+    }
+
+    #[test]
+    fn the_number_of_open_files_is_raised_as_far_as_it_goes() {
+        let before = limit(Resource::OpenFiles).unwrap();
+        set_limit(Resource::OpenFiles, Limit { soft: before.soft.min(256), hard: before.hard }).unwrap();
+        assert_eq!(raise_open_files().unwrap(), before.hard);
+        assert_eq!(limit(Resource::OpenFiles).unwrap(), Limit { soft: before.hard, hard: before.hard });
     }
 }

@@ -55,7 +55,7 @@ impl MetricsListener {
         view: SharedView,
         writer: WriterHandle,
     ) -> io::Result<Self> {
-        let socket = bind(address).await?;
+        let socket = bind(address)?;
         let router = Router::new()
             .route("/metrics", any(text))
             .route("/events", any(events))
