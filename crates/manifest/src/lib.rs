@@ -23,7 +23,11 @@ pub use certificate::{
     AttributeTypeAndValue, BigInteger, CertificateTemplate, DottedOid, ExtraExtension, IgnoredMembers, IpRange,
     NoMembers, PolicyMapping, SecretCertificate, SubjectName, Timestamp, UrlObject,
 };
-pub use check::{AzureHsm, CheckError, MAX_DERIVED_KEY_BITS, MAX_RANDOM_KEY_BITS};
+pub use check::{
+    AzureHsm, CheckError, MAX_ACTIONS, MAX_ARGUMENTS, MAX_DERIVED_KEY_BITS, MAX_FILES, MAX_INFRASTRUCTURES,
+    MAX_MARBLES, MAX_PACKAGES, MAX_RANDOM_KEY_BITS, MAX_ROLES, MAX_SECRETS, MAX_TLS_ENTRIES, MAX_TLS_TAGS, MAX_USERS,
+    MAX_VARIABLES,
+};
 pub use marblerun_json::{DecodeError, Place, UnknownMember};
 pub use pem::{MAX_RECOVERY_KEY_BITS, MIN_RECOVERY_KEY_BITS, PemError, recovery_key, user_certificate};
 pub use schema::{

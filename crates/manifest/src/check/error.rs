@@ -110,6 +110,9 @@ pub enum CheckError {
     /// A user's certificate cannot be used.
     #[error("{place}: the user's certificate cannot be used")]
     UserCertificate { place: Place, source: PemError },
+    /// A section, or one of its entries, has more entries than is allowed.
+    #[error("{place}: expected at most {max} entries, got {got}")]
+    TooManyEntries { place: Place, max: usize, got: usize },
     /// A variable's content contains the byte that ends it.
     #[error("{place}: expected a value without NUL byte, got one")]
     NulInVariable { place: Place },
@@ -152,6 +155,7 @@ impl CheckError {
             | Self::MarbleTypeExtension { place }
             | Self::RecoveryKey { place, .. }
             | Self::UserCertificate { place, .. }
+            | Self::TooManyEntries { place, .. }
             | Self::NulInVariable { place } => place.clone(),
         }
     }

@@ -1,6 +1,7 @@
 //! Whether a manifest can be set: consistency first, then what its secrets, users and keys must be.
 
 mod access;
+mod count;
 mod error;
 mod secret;
 
@@ -8,6 +9,10 @@ use std::collections::BTreeMap;
 
 use marblerun_json::Place;
 
+pub use count::{
+    MAX_ACTIONS, MAX_ARGUMENTS, MAX_FILES, MAX_INFRASTRUCTURES, MAX_MARBLES, MAX_PACKAGES, MAX_ROLES, MAX_SECRETS,
+    MAX_TLS_ENTRIES, MAX_TLS_TAGS, MAX_USERS, MAX_VARIABLES,
+};
 pub use error::CheckError;
 pub use secret::{MAX_DERIVED_KEY_BITS, MAX_RANDOM_KEY_BITS};
 
@@ -33,6 +38,7 @@ impl Manifest {
     ///
     /// One variant per rule, with the place in the manifest.
     pub fn check(&self, azure_hsm: AzureHsm) -> Result<(), CheckError> {
+        count::check_counts(self)?;
         if self.packages.is_empty() {
             return Err(CheckError::NoPackages);
         }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 mod activation;
 mod canonical;
 mod check;
+mod count;
 mod oracle;
 mod plan;
 mod warning;
