@@ -25,6 +25,9 @@ pub(super) const MAX_UPLOADS_IN_FLIGHT: usize = 2;
 /// How often an upload is prepared anew because the manifest was updated meanwhile.
 const MAX_ATTEMPTS: usize = 4;
 
+/// Secrets that one request reads or sets: each is looked up in the permissions, and its line is logged.
+const MAX_SECRETS_PER_REQUEST: usize = 10_000;
+
 impl Shared {
     pub(super) fn secrets(&self, version: Version, request: &Request) -> Result<String, Failure> {
         let (view, user) = self.authenticate(&certificate(request))?;
@@ -34,6 +37,7 @@ impl Shared {
                 "query: expected the names of secrets as s=NAME, each not empty".to_owned(),
             ));
         }
+        bounded("query", names.len())?;
         let secrets = user_secrets::read(&view.snapshot, &user, names.iter().map(String::as_str))
             .map_err(|error| refused(&error))?;
         let secrets = secrets.iter().map(|(name, secret)| (name.clone(), shown(secret))).collect();
@@ -58,6 +62,7 @@ impl Shared {
             let work = move || {
                 let upload = decode(version, &body)
                     .map_err(|error| Failure::BadRequest(format!("request body: {}", report::chain(&error))))?;
+                bounded("request body", upload.len())?;
                 let prepared = user_secrets::prepare_upload(&view.snapshot, &worker, upload, now())
                     .map_err(|error| refused(&error))?;
                 Ok((prepared, place))
@@ -87,6 +92,13 @@ impl Shared {
 /// Room for the uploads at work.
 pub(super) fn places() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(MAX_UPLOADS_IN_FLIGHT))
+}
+
+fn bounded(place: &str, got: usize) -> Result<(), Failure> {
+    if got <= MAX_SECRETS_PER_REQUEST {
+        return Ok(());
+    }
+    Err(Failure::BadRequest(format!("{place}: expected at most {MAX_SECRETS_PER_REQUEST} secrets, got {got}")))
 }
 
 fn decode(version: Version, body: &SecretBytes) -> Result<BTreeMap<String, UserSecret>, DecodeError> {

@@ -8,20 +8,23 @@ use hyper::body::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use marblerun_api::rpc::ActivationReq;
 use marblerun_coordinator::listener::Limits;
+use marblerun_pki::pem;
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
+use crate::authorisation::Client;
 use crate::running::{Identity, Running, client_config, config, connect, request_for};
 use crate::transport::{PATIENCE, SHORT, until_closed};
 
 /// An address of this machine that is not the one that the other clients have.
-const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
+pub const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
 /// The type of a TLS record, and no more.
 const HALF_HELLO: [u8; 1] = [22];
 
-async fn connect_from(source: IpAddr, address: SocketAddr) -> TcpStream {
+pub async fn connect_from(source: IpAddr, address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((source, 0).into()).unwrap();
     socket.connect(address).await.unwrap()
@@ -260,4 +263,36 @@ async fn a_long_answer_arrives_whole_over_both_protocols() {
     let body = sender.send_request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
     assert!(body == answer.text.as_bytes());
     assert!(body.len() > 4_000_000, "base64 of three million bytes");
+}
+
+#[tokio::test]
+async fn a_request_for_too_many_secrets_is_refused() {
+    let (running, user) = (Running::start().await, Identity::new());
+    let Identity::Shown(certificate, _) = &user else { unreachable!() };
+    let mut manifest: serde_json::Value = serde_json::from_str(crate::running::MANIFEST).unwrap();
+    manifest["Users"] = json!({ "ann": { "Certificate": pem::encode("CERTIFICATE", certificate), "Roles": ["all"] } });
+    let actions = ["ReadSecret", "WriteSecret"];
+    manifest["Roles"] = json!({ "all": { "ResourceType": "Secrets", "ResourceNames": ["pw"], "Actions": actions } });
+    let answer = running.ask("POST", "/manifest", manifest.to_string()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+
+    let mut client = Client::connect(&running, &user).await;
+    let (status, text) = client.ask("POST", "/api/v2/secrets", r#"{"secrets":{"pw":{"Key":"cHc="}}}"#.to_owned()).await;
+    assert_eq!(status, 200, "{text}");
+    let path = |count: usize| format!("/api/v2/secrets?{}", vec!["s=pw"; count].join("&"));
+    let (status, text) = client.ask("GET", &path(10_000), String::new()).await;
+    assert_eq!(status, 200, "{text}");
+    let (status, text) = client.ask("GET", &path(10_001), String::new()).await;
+    assert_eq!(status, 400, "{text}");
+    assert!(text.contains("query: expected at most 10000 secrets, got 10001"), "{text}");
+
+    let body = |count: usize| {
+        let secrets: Vec<_> = (0..count).map(|index| format!(r#""n{index}":{{"Key":""}}"#)).collect();
+        format!(r#"{{"secrets":{{{}}}}}"#, secrets.join(","))
+    };
+    let (status, text) = client.ask("POST", "/api/v2/secrets", body(10_000)).await;
+    assert_eq!(status, 500, "these names are unknown: {text}");
+    let (status, text) = client.ask("POST", "/api/v2/secrets", body(10_001)).await;
+    assert_eq!(status, 400, "{text}");
+    assert!(text.contains("request body: expected at most 10000 secrets, got 10001"), "{text}");
 }
