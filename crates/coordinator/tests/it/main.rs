@@ -14,6 +14,7 @@ mod observing;
 mod recovery;
 mod recovery_secrets;
 mod running;
+mod setting;
 mod sign_quote;
 mod starting;
 mod transport;
