@@ -57,7 +57,7 @@ impl PeerClass {
         }
     }
 
-    /// Lines about refusals, and as many about changes: few for those whom nobody knows.
+    /// Lines about refusals, and as many about each kind of change: few for those whom nobody knows.
     fn lines_per_minute(self) -> u32 {
         match self {
             Self::Client | Self::Mesh => 30,
@@ -146,13 +146,14 @@ struct Tally {
 pub(super) struct Aggregator {
     causes: BTreeMap<Cause, Tally>,
     refusals: BTreeMap<PeerClass, Budget>,
-    changes: BTreeMap<PeerClass, Budget>,
+    /// By what changed, so that many changes of one kind hide none of another.
+    changes: BTreeMap<(PeerClass, &'static str), Budget>,
 }
 
 impl Aggregator {
     pub(super) fn new() -> Self {
-        let budgets = || PeerClass::ALL.map(|class| (class, Budget::new(class.lines_per_minute())));
-        Self { causes: BTreeMap::new(), refusals: BTreeMap::from(budgets()), changes: BTreeMap::from(budgets()) }
+        let refusals = PeerClass::ALL.map(|class| (class, Budget::new(class.lines_per_minute())));
+        Self { causes: BTreeMap::new(), refusals: BTreeMap::from(refusals), changes: BTreeMap::new() }
     }
 
     /// Counts a refusal; its line comes at once if its cause had none for a minute and the peer's class has one left.
@@ -203,7 +204,7 @@ impl Aggregator {
         lines.collect()
     }
 
-    /// The line of a change, unless the peer's class has none left.
+    /// The line of a change, unless the peer's class has none left for this kind.
     pub(super) fn changed(
         &mut self,
         now: Moment,
@@ -211,10 +212,12 @@ impl Aggregator {
         action: &'static str,
         details: &[(&'static str, &str)],
     ) -> Option<Record> {
-        self.changes.get_mut(&peer.class())?.take(now.uptime).then(|| {
+        let class = peer.class();
+        let budget = self.changes.entry((class, action)).or_insert_with(|| Budget::new(class.lines_per_minute()));
+        budget.take(now.uptime).then(|| {
             Record::Changed(Change {
                 time: now.wall,
-                class: peer.class(),
+                class,
                 peer: shortened(peer.name()),
                 action,
                 details: details.iter().map(|(name, value)| (*name, shortened(value))).collect(),
@@ -365,6 +368,14 @@ mod tests {
             assert!(all.changed(at(0), peer, "changed", &[]).is_some(), "{peer:?}");
         }
         assert!(all.changed(at(0), Peer::Client, "changed", &[]).is_none());
+    }
+
+    #[test]
+    fn many_changes_of_one_kind_hide_none_of_another() {
+        let mut all = Aggregator::new();
+        let told = (0..1000).filter(|_| all.changed(at(0), Peer::User("mallory"), "secrets set", &[]).is_some());
+        assert_eq!(told.count(), 120);
+        assert!(all.changed(at(0), Peer::User("mallory"), "manifest updated", &[]).is_some());
     }
 
     #[test]

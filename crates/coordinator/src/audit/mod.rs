@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tracing::error;
+use tracing::{error, warn};
 
 use self::aggregate::{Aggregator, Moment};
 pub use self::aggregate::{Peer, Refusal};
@@ -30,7 +30,7 @@ use crate::clock;
 const QUEUE: usize = 1024;
 /// How often counts that wait for their line are looked at.
 const TICK: Duration = Duration::from_secs(5);
-/// A failing file is reported at most once in this time.
+/// Lost lines are reported at most once in this time.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Where the stream goes.
@@ -105,7 +105,10 @@ impl Audit {
     pub fn changed(&self, peer: Peer<'_>, action: &'static str, details: &[(&'static str, &str)]) {
         let now = self.0.now();
         self.0.with_state(|state| match state.aggregator.changed(now, peer, action, details) {
-            None => drop(self.0.counts.over_budget.fetch_add(1, Ordering::Relaxed)),
+            None => {
+                state.number += 1;
+                self.0.counts.over_budget.fetch_add(1, Ordering::Relaxed);
+            }
             record => self.0.enqueue(state, record),
         });
     }
@@ -166,6 +169,7 @@ fn run(records: &Receiver<(u64, Record)>, shared: &Weak<Shared>, mut sink: Sink)
             Some(false) => drop(shared.counts.failed.fetch_add(1, Ordering::Relaxed)),
             None => {}
         }
+        sink.report_lost(&shared.counts);
         shared.enqueue_due();
     }
 }
@@ -173,7 +177,10 @@ fn run(records: &Receiver<(u64, Record)>, shared: &Weak<Shared>, mut sink: Sink)
 struct Sink {
     is_logged: bool,
     json: Option<Json>,
+    /// When a failing file was reported.
     reported: Option<Instant>,
+    /// Lines that were dropped before the disk and are reported, and when.
+    lost: (u64, Option<Instant>),
 }
 
 enum Json {
@@ -188,7 +195,18 @@ impl Sink {
             AuditTarget::Stderr => (false, Some(Json::Stderr)),
             AuditTarget::File(path) => (true, Some(Json::File(RotatingFile::new(path, MAX_FILE_BYTES)))),
         };
-        Self { is_logged, json, reported: None }
+        Self { is_logged, json, reported: None, lost: (0, None) }
+    }
+
+    /// Says in the log that lines were dropped.
+    fn report_lost(&mut self, counts: &Counts) {
+        let (over_budget, queue_full) =
+            (counts.over_budget.load(Ordering::Relaxed), counts.queue_full.load(Ordering::Relaxed));
+        let (reported, when) = self.lost;
+        if over_budget + queue_full > reported && when.is_none_or(|when| when.elapsed() >= REPORT_INTERVAL) {
+            self.lost = (over_budget + queue_full, Some(Instant::now()));
+            warn!(over_budget, queue_full, "lines of the audit stream were lost");
+        }
     }
 
     /// Whether the line is where it belongs.
