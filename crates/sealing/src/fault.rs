@@ -184,9 +184,10 @@ impl Fault {
     /// What the operator can do next; the message stands without it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::KeyMissing | Self::SealKey { .. } | Self::WrongKey { .. } => {
-                Some("restore sealed_key, or set a new manifest to start a new deployment; the old files are kept")
-            }
+            Self::KeyMissing | Self::SealKey { .. } | Self::WrongKey { .. } => Some(
+                "upload the recovery secrets, restore sealed_key, or set a new manifest to start a new deployment; the \
+                 old files are kept",
+            ),
             Self::OnlyRecovery => Some("restore sealed_data from a backup, or move sealed_recovery away to start anew"),
             Self::RecoveryMissing => Some("restore sealed_recovery from a backup"),
             Self::RecoverySuperseded => Some("restore the newest sealed_recovery and use the newest shares"),
