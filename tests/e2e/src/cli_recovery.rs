@@ -1,6 +1,7 @@
 //! Recovery at the command line.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -18,6 +19,13 @@ fn lost(parties: &[&str], threshold: u32) -> Deployment {
         deployment.site.openssl(&["genrsa", "-out", &file, "2048"]);
         manifest["RecoveryKeys"][*party] = deployment.site.openssl(&["rsa", "-in", &file, "-pubout"]).into();
     }
+    let user = ["req", "-x509", "-newkey", "ed25519", "-noenc", "-subj", "/CN=user", "-keyout", "user-key.pem"];
+    deployment.site.openssl(&[&user[..], &["-out", "user.pem"]].concat());
+    let certificate = String::from_utf8(deployment.site.read("user.pem")).unwrap();
+    manifest["Users"]["user"] = json!({"Certificate": certificate, "Roles": ["keeper"]});
+    manifest["Roles"]["keeper"] =
+        json!({"ResourceType": "Secrets", "ResourceNames": ["token"], "Actions": ["WriteSecret"]});
+    manifest["Secrets"]["token"] = json!({"Type": "plain", "UserDefined": true});
     if threshold > 0 {
         manifest["Config"] = json!({"RecoveryThreshold": threshold});
     }
@@ -27,14 +35,23 @@ fn lost(parties: &[&str], threshold: u32) -> Deployment {
         .cli(&["manifest", "set", "manifest.json", &client, "--allow-warnings", "-r", "recovery.json"])
         .success()
         .says(&["Recovery data written to recovery.json"]);
-    deployment.coordinator.kill();
-    fs::remove_file(deployment.site.path("coordinator/host/state/sealed_key")).unwrap();
-    deployment.coordinator = Coordinator::start(&deployment.site, "coordinator");
+    // The set manifest is part of the state that is remembered.
+    deployment.cli(&["manifest", "verify", "manifest.json", &client]).success();
+    deployment.lose_key(|_| ());
     deployment.cli(&["status", &deployment.coordinator.client]).success().says(&["1: Coordinator is in recovery mode"]);
     deployment
 }
 
 impl Deployment {
+    /// Restarts the Coordinator without the key of its state, which is in `directory`, after `change`.
+    fn lose_key(&mut self, change: impl FnOnce(&Path)) {
+        self.coordinator.kill();
+        let directory = self.site.path("coordinator/host/state");
+        change(&directory);
+        fs::remove_file(directory.join("sealed_key")).unwrap();
+        self.coordinator = Coordinator::start(&self.site, "coordinator");
+    }
+
     fn recovers(&self) {
         let client = self.coordinator.client.as_str();
         self.cli(&["status", client]).success().says(&["3: "]);
@@ -71,7 +88,9 @@ fn two_of_three_parties_recover() {
         .success();
     let first: Value = serde_json::from_str(&first.stdout).unwrap();
     assert_ne!(first["remaining"], 0);
-    assert!(first["rememberedState"]["sequence"].is_u64(), "{first}");
+    let (state, remembered) = (&first["state"], &first["rememberedState"]);
+    assert_eq!(state["deployment"], remembered["deployment"], "{first}");
+    assert!(state["sequence"].as_u64() >= remembered["sequence"].as_u64() && state["hash"].is_string(), "{first}");
     // The same one again is no progress.
     deployment.cli(&["recover", "recovery.json", client, "--name", "cy", "--key", "cy.pem"]).refused(&["Error: "]);
     deployment
@@ -79,6 +98,27 @@ fn two_of_three_parties_recover() {
         .success()
         .says(&["Recovery successful."]);
     deployment.recovers();
+}
+
+#[test]
+fn no_secret_is_given_for_a_state_that_goes_back() {
+    let mut deployment = lost(&["ops"], 0);
+    let recover = ["recover", "recovery.json", "--key", "ops.pem"];
+    let client = deployment.coordinator.client.clone();
+    deployment.cli(&[&recover[..], &[&client]].concat()).success();
+    let data = deployment.site.read("coordinator/host/state/sealed_data");
+    deployment.site.write("secrets.json", json!({"token": {"Key": "aGVsbG8="}}).to_string());
+    let set = ["secret", "set", "secrets.json", &client, "--cert", "user.pem", "--key", "user-key.pem"];
+    deployment.cli(&set).success();
+    deployment.cli(&["manifest", "verify", "manifest.json", &client]).success();
+
+    deployment.lose_key(|directory| fs::write(directory.join("sealed_data"), data).unwrap());
+    let client = deployment.coordinator.client.clone();
+    let refused = deployment.cli(&[&recover[..], &[&client]].concat());
+    refused.refused(&["expected a state not older than epoch ", "--accept-other-state"]);
+    deployment.cli(&["status", &client]).refused(&["expected a state not older than epoch "]);
+    let accepted = deployment.cli(&[&recover[..], &[&client, "--accept-other-state"]].concat());
+    accepted.success().says(&["Recovery successful."]);
 }
 
 #[test]
