@@ -9,11 +9,12 @@ use marblerun_pki::{CertificateRequest, IssueError, KeyError, KeyPair, RequestEr
 use marblerun_secret::SecretBytes;
 use thiserror::Error;
 
-use crate::deployment::{Deployment, PreparedMarble, Secrets};
+use crate::deployment::{Deployment, PreparedMarble};
 use crate::generate::{self, GenerateError, MarbleContext};
 use crate::identity::Identity;
 use crate::ledger::Refusal;
 use crate::parameters::{MarbleData, Parameters, RenderError, UsedSecrets};
+use crate::secrets::Secrets;
 use crate::snapshot::{Phase, Snapshot};
 use crate::time::Timestamp;
 use crate::uuid::{MarbleUuid, UuidError};
@@ -120,11 +121,10 @@ impl Candidate {
         )?;
         let values = |secrets: &Secrets, used: &UsedSecrets, root_secret: &SecretBytes| {
             let context = MarbleContext { uuid, binding_name: &marble.binding_name, root_secret };
-            let used = secrets.iter().filter(|(name, _)| used.contains(name));
-            used.map(|(name, stored)| {
-                Ok((name.clone(), generate::marble_value(name, stored, context, &issuer, now.unix())?))
-            })
-            .collect::<Result<Secrets, GenerateError>>()
+            let value = |(name, stored): (&str, _)| {
+                Ok((name.to_owned(), generate::marble_value(name, stored, context, &issuer, now.unix())?))
+            };
+            secrets.used_by(used).map(value).collect::<Result<Secrets, GenerateError>>()
         };
         let data = MarbleData {
             marble_root: &identity.marble_root_certificate,

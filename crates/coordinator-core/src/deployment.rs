@@ -12,15 +12,12 @@ use crate::ledger::Refusal;
 use crate::parameters::{CompileError, CompiledParameters, MAX_MARBLE_NODES};
 use crate::record::{ManifestSet, ManifestUpdated, PreviousValue, UpdatedSecret};
 use crate::secret::Secret;
-use crate::user_secrets;
+use crate::secrets::Secrets;
 use crate::users::{UserError, Users};
 
 /// Most parts of the templates of all Marbles together. They stay in memory as long as the deployment, some hundred
 /// bytes each, so that without a limit a manifest of 16 MiB would take a gigabyte of the enclave.
 pub const MAX_DEPLOYMENT_NODES: usize = 4 * MAX_MARBLE_NODES;
-
-/// Secrets by name.
-pub type Secrets = BTreeMap<String, Arc<Secret>>;
 
 /// A deployment whose manifest is set.
 #[derive(Debug)]
@@ -36,15 +33,13 @@ pub struct Deployment {
     /// The current secrets: values, placeholders of Marbles' own secrets, and those that users fill.
     pub secrets: Secrets,
     /// The secrets before the last change of the manifest.
-    pub previous_secrets: Arc<Secrets>,
+    pub previous_secrets: Secrets,
     /// What is prepared for each Marble type, with the counters. Shared by all deployments between two updates.
     pub marbles: Arc<BTreeMap<String, PreparedMarble>>,
     /// Who may do what.
     pub users: Arc<Users>,
     /// Security versions that package updates set since the manifest; they stand in place of the manifest's.
-    security_versions: BTreeMap<String, u64>,
-    /// What `secrets` take in a record.
-    stored_secret_bytes: usize,
+    security_versions: Arc<BTreeMap<String, u64>>,
 }
 
 /// A Marble type, prepared for activations.
@@ -117,7 +112,7 @@ impl Deployment {
     /// If this version cannot decode or compile the manifest.
     pub fn new(set: ManifestSet) -> Result<Self, DeploymentError> {
         let secrets: Secrets = set.secrets.into_iter().map(|(name, secret)| (name, Arc::new(secret))).collect();
-        let previous_secrets = Arc::new(secrets.clone());
+        let previous_secrets = secrets.clone();
         Self::with_manifest(set.raw, set.signature, secrets, previous_secrets)
     }
 
@@ -140,17 +135,17 @@ impl Deployment {
             previous_secrets.insert(name.clone(), previous);
             secrets.insert(name, current);
         }
-        Self::with_manifest(update.raw, update.signature, secrets, Arc::new(previous_secrets))
+        Self::with_manifest(update.raw, update.signature, secrets, previous_secrets)
     }
 
     fn with_manifest(
         raw: Vec<u8>,
         manifest_signature: Vec<u8>,
         secrets: Secrets,
-        previous_secrets: Arc<Secrets>,
+        previous_secrets: Secrets,
     ) -> Result<Self, DeploymentError> {
         let manifest = Manifest::decode(&raw)?;
-        if let Some(name) = manifest.secrets.keys().find(|name| !secrets.contains_key(*name)) {
+        if let Some(name) = manifest.secrets.keys().find(|name| !secrets.contains_key(name)) {
             return Err(DeploymentError::Secret { name: name.clone() });
         }
         Ok(Self {
@@ -161,8 +156,7 @@ impl Deployment {
             raw_manifest: Arc::new(raw),
             manifest_signature,
             previous_secrets,
-            security_versions: BTreeMap::new(),
-            stored_secret_bytes: user_secrets::stored_bytes(&secrets),
+            security_versions: Arc::default(),
             secrets,
         })
     }
@@ -184,7 +178,7 @@ impl Deployment {
         new: impl IntoIterator<Item = (String, Arc<Secret>)>,
     ) -> Self {
         let mut deployment = self.with_secrets(new);
-        deployment.security_versions.extend(versions);
+        Arc::make_mut(&mut deployment.security_versions).extend(versions);
         let raised = |(marble_type, marble): (&String, &PreparedMarble)| {
             let mut marble = marble.share();
             if let Some(version) = deployment.security_versions.get(&marble.package_name) {
@@ -211,12 +205,11 @@ impl Deployment {
             raw_manifest: Arc::clone(&self.raw_manifest),
             fingerprint: self.fingerprint.clone(),
             manifest_signature: self.manifest_signature.clone(),
-            previous_secrets: Arc::clone(&self.previous_secrets),
-            stored_secret_bytes: user_secrets::stored_bytes(&secrets),
+            previous_secrets: self.previous_secrets.clone(),
             secrets,
             marbles: Arc::clone(&self.marbles),
             users: Arc::clone(&self.users),
-            security_versions: self.security_versions.clone(),
+            security_versions: Arc::clone(&self.security_versions),
         }
     }
 
@@ -228,11 +221,6 @@ impl Deployment {
     /// True if `other` has the same manifest, set by the same record. Package updates may lie between the two.
     pub fn has_manifest_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.manifest, &other.manifest)
-    }
-
-    /// What the names, values and certificates of all secrets take in a record, in bytes.
-    pub(crate) fn stored_secret_bytes(&self) -> usize {
-        self.stored_secret_bytes
     }
 }
 

@@ -18,13 +18,12 @@ use thiserror::Error;
 
 use crate::certificate_template::{self, TemplateError};
 use crate::secret::Secret;
+use crate::secrets::SECRET_OVERHEAD_BYTES;
 use crate::uuid::MarbleUuid;
 
 /// Largest sum of what is stored for all secrets: names, values and certificates. Together with the manifest it has to
 /// fit into one record, and values that are generated cost the manifest's author nothing.
 pub const MAX_SECRETS_BYTES: usize = 15 << 20;
-/// What a secret takes beside its name and values, at most.
-pub(crate) const SECRET_OVERHEAD_BYTES: usize = 80;
 
 /// Why a secret has no value.
 #[derive(Debug, Error)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use marblerun_attestation::{CollateralFloor, FloorEntry};
+use rpds::VectorSync;
 use thiserror::Error;
 
 use crate::counter::{CounterError, Counters, RaiseCounter};
@@ -112,7 +113,7 @@ impl Ledger {
             phase: Phase::AcceptingManifest,
             pending_update: None,
             floor: CollateralFloor::default(),
-            update_log: Arc::default(),
+            update_log: VectorSync::default(),
         };
         let (counters, activations) = Default::default();
         Ok(Self { snapshot: Arc::new(snapshot), counters, activations })
@@ -209,13 +210,13 @@ impl Ledger {
         if self.snapshot.deployment().is_some() {
             return Err(ReplayError::OutOfPlace("a second first manifest"));
         }
-        let line: Arc<str> = set.log_line.as_str().into();
+        // The log starts with the manifest.
+        let update_log = VectorSync::from_iter([Arc::from(set.log_line.as_str())]);
         let deployment = Deployment::new(set).map_err(Box::new)?;
         self.activations.adopt(&deployment);
         self.snapshot = Arc::new(Snapshot {
             phase: Phase::AcceptingMarbles(Arc::new(deployment)),
-            // The log starts with the manifest.
-            update_log: Arc::new(vec![line]),
+            update_log,
             ..Snapshot::clone(&self.snapshot)
         });
         Ok(())
@@ -322,9 +323,11 @@ impl Ledger {
         self.snapshot.deployment().ok_or(ReplayError::OutOfPlace("a change of a manifest that is not set"))
     }
 
-    fn log_with(&self, lines: &[String]) -> Arc<Vec<Arc<str>>> {
-        let lines = lines.iter().map(|line| Arc::from(line.as_str()));
-        Arc::new(self.snapshot.update_log.iter().cloned().chain(lines).collect())
+    /// The log with more lines; what is there already is shared and not copied.
+    fn log_with(&self, lines: &[String]) -> VectorSync<Arc<str>> {
+        let mut log = self.snapshot.update_log.clone();
+        lines.iter().for_each(|line| log.push_back_mut(Arc::from(line.as_str())));
+        log
     }
 }
 

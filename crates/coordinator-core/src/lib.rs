@@ -20,6 +20,7 @@ pub mod parameters;
 pub mod record;
 pub mod recovery;
 pub mod secret;
+pub mod secrets;
 pub mod set_manifest;
 pub mod snapshot;
 pub mod statement;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use marblerun_attestation::CollateralFloor;
+use rpds::VectorSync;
 
 use crate::deployment::Deployment;
 use crate::identity::Identity;
@@ -20,7 +21,7 @@ pub struct Snapshot {
     /// The least collateral that is accepted.
     pub floor: CollateralFloor,
     /// Lines of the update log, oldest first.
-    pub update_log: Arc<Vec<Arc<str>>>,
+    pub update_log: VectorSync<Arc<str>>,
 }
 
 /// What the Coordinator does now.

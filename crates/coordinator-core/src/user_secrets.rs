@@ -10,11 +10,12 @@ use marblerun_pki::Certificate;
 use marblerun_secret::SecretBytes;
 use thiserror::Error;
 
-use crate::deployment::{Deployment, Secrets};
-use crate::generate::{MAX_SECRETS_BYTES, SECRET_OVERHEAD_BYTES};
+use crate::deployment::Deployment;
+use crate::generate::MAX_SECRETS_BYTES;
 use crate::parameters::{DryRunError, dry_run_upload};
 use crate::record::SecretsSet;
 use crate::secret::Secret;
+use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
 use crate::time::Timestamp;
 use crate::update_log;
@@ -182,17 +183,12 @@ pub(crate) fn check_fits(deployment: &Deployment, new: &[(String, Arc<Secret>)])
     let (added, removed) = new
         .iter()
         .fold((0, 0), |(added, removed), (name, secret)| (added + secret.stored_bytes(), removed + replaced(name)));
-    let got = deployment.stored_secret_bytes() + added - removed;
+    let got = deployment.secrets.stored_bytes() + added - removed;
     // An update may have left more than that, because it does not count what users uploaded; they can always shrink it.
     if got > MAX_SECRETS_BYTES && added > removed {
         return Err(UserSecretsError::TotalSize { got });
     }
     Ok(dry_run_upload(&deployment.marbles, &deployment.secrets, new)?)
-}
-
-/// What all of `secrets` take in a record.
-pub(crate) fn stored_bytes(secrets: &Secrets) -> usize {
-    secrets.iter().map(|(name, secret)| SECRET_OVERHEAD_BYTES + name.len() + secret.stored_bytes()).sum()
 }
 
 /// The secret with the uploaded value, if it fits the definition.

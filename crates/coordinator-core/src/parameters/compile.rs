@@ -13,7 +13,7 @@ use super::data::{Credential, DataSet, SecretMap};
 use super::function::{ENV_FUNCTIONS, FILE_FUNCTIONS};
 use super::ttls::{ENV_TTLS_CONFIG, TtlsConfig};
 use super::used::UsedSecrets;
-use crate::deployment::Secrets;
+use crate::secrets::Secrets;
 
 /// Variable with the Marble root certificate as PEM.
 pub const ENV_ROOT_CA: &str = "MARBLE_PREDEFINED_ROOT_CA";

@@ -9,8 +9,9 @@ use thiserror::Error;
 
 use super::compile::{CompiledParameters, RENDER_LIMITS, RenderError};
 use super::data::{Credential, DataSet, SecretMap};
-use crate::deployment::{PreparedMarble, Secrets};
+use crate::deployment::PreparedMarble;
 use crate::secret::Secret;
+use crate::secrets::Secrets;
 
 /// Stands for values that do not exist yet.
 const SUBSTITUTE: &[u8] = b"A";
@@ -63,13 +64,16 @@ pub fn dry_run_upload(
     if affected.peek().is_none() {
         return Ok(());
     }
-    let newest: BTreeMap<&str, &Arc<Secret>> =
-        current.iter().chain(new.iter().map(|(name, secret)| (name, secret))).map(|(k, v)| (k.as_str(), v)).collect();
-    let secrets = SecretMap::new(newest.into_iter().map(|(name, secret)| {
-        let unset = secret.user_defined && secret.is_unset();
-        (name, if unset { Arc::new(substitute(secret)) } else { Arc::clone(secret) })
-    }));
-    affected.try_for_each(|(marble_type, marble)| execute(marble_type, marble, &secrets))
+    let mut newest = current.clone();
+    newest.extend(new.iter().cloned());
+    affected.try_for_each(|(marble_type, marble)| {
+        let [used, previous] = [marble.parameters.used_secrets(), marble.parameters.used_previous_secrets()];
+        let secrets = SecretMap::new(newest.used_by(used).chain(newest.used_by(previous)).map(|(name, secret)| {
+            let unset = secret.user_defined && secret.is_unset();
+            (name, if unset { Arc::new(substitute(secret)) } else { Arc::clone(secret) })
+        }));
+        execute(marble_type, marble, &secrets)
+    })
 }
 
 fn execute(marble_type: &str, marble: &PreparedMarble, secrets: &Arc<SecretMap>) -> Result<(), DryRunError> {

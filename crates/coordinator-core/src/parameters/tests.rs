@@ -6,8 +6,9 @@ use marblerun_manifest::{Manifest, SecretType};
 use marblerun_secret::SecretBytes;
 
 use super::*;
-use crate::deployment::{Secrets, prepare_marbles};
+use crate::deployment::prepare_marbles;
 use crate::secret::Secret;
+use crate::secrets::Secrets;
 
 /// A manifest whose Marble `m` has the given members.
 fn manifest(marble: &str, rest: &str) -> Manifest {

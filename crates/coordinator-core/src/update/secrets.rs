@@ -5,10 +5,11 @@ use std::sync::Arc;
 use marblerun_manifest::{Manifest, SecretDefinition, SecretType};
 
 use crate::deployment::Deployment;
-use crate::generate::{self, GenerateError, GenerateReason, MAX_SECRETS_BYTES, SECRET_OVERHEAD_BYTES};
+use crate::generate::{self, GenerateError, GenerateReason, MAX_SECRETS_BYTES};
 use crate::identity::Identity;
 use crate::record::{PreviousValue, UpdatedSecret};
 use crate::secret::Secret;
+use crate::secrets::SECRET_OVERHEAD_BYTES;
 use crate::set_manifest::SetManifestError;
 use crate::time::Timestamp;
 

@@ -154,7 +154,7 @@ impl World {
         assert_eq!(self.visible(), before, "a restart finds the same state");
         let new = self.ledger.snapshot();
         if let (Some(old), Some(new)) = (old.deployment(), new.deployment()) {
-            for (name, secret) in &old.secrets {
+            for (name, secret) in old.secrets.iter() {
                 let value = |secret: &Option<SecretBytes>| secret.as_ref().map(|bytes| bytes.expose().to_vec());
                 assert_eq!(value(&new.secrets[name].private), value(&secret.private), "{name}");
                 assert_eq!(value(&new.secrets[name].public), value(&secret.public), "{name}");

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use marblerun_coordinator_core::activation::Candidate;
-use marblerun_coordinator_core::deployment::Secrets;
 use marblerun_coordinator_core::generate::MAX_SECRETS_BYTES;
 use marblerun_coordinator_core::ledger::{Command, Ledger, Refusal, ReplayError};
 use marblerun_coordinator_core::record::{Record, SecretsSet};
+use marblerun_coordinator_core::secrets::Secrets;
 use marblerun_coordinator_core::user_secrets::{PreparedUpload, UserSecretsError, prepare_upload, read};
 use marblerun_coordinator_core::users::User;
 use marblerun_manifest::{UserSecret, decode_user_secrets_v1, user_certificate};
@@ -208,7 +208,7 @@ fn an_upload_is_stored_logged_and_found_by_a_restart() {
             (Some(certificate.as_slice()), 2048, true)
         );
         let events: Vec<_> =
-            snapshot.update_log[1..].iter().map(|line| line.split_once("Secret set").unwrap().1).collect();
+            snapshot.update_log.iter().skip(1).map(|line| line.split_once("Secret set").unwrap().1).collect();
         assert_eq!(
             events,
             [
@@ -229,7 +229,7 @@ fn one_name_that_may_not_be_read_hides_all() {
     let mut ledger = ledger(&manifest());
     upload(&mut ledger, r#"{"token":{"Key":"aGk="}}"#);
     let secrets = read_as(&ledger, "ann", &["token", "key", "token", "two"]).unwrap();
-    assert_eq!(secrets.keys().collect::<Vec<_>>(), ["key", "token", "two"]);
+    assert_eq!(secrets.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["key", "token", "two"]);
     for names in [&["token", "own"][..], &["token", "missing"], &["missing"]] {
         assert!(matches!(read_as(&ledger, "ann", names).unwrap_err(), UserSecretsError::Denied(_)), "{names:?}");
     }

@@ -23,7 +23,6 @@ use marblerun_api::rest::{
     CoordinatorState, MAX_REQUEST_BODY_BYTES, ManifestAnswer, QuoteAnswer, SetManifestAnswer, SetManifestRequest,
     StatusAnswer, UpdateLogAnswer, decode_nonce, decode_request, v1, v2,
 };
-use marblerun_coordinator_core::deployment::Deployment;
 use marblerun_coordinator_core::snapshot::Status;
 use marblerun_coordinator_core::update::PendingUpdate;
 use tokio::sync::Semaphore;
@@ -76,7 +75,7 @@ struct Shared {
     quotes: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
     /// The long answers that everyone gets, by version.
-    manifest_answers: [Encoded<Deployment>; 2],
+    manifest_answers: [Encoded<Vec<u8>>; 2],
     quote_answers: [Encoded<QuoteAnswer>; 2],
     /// The same in both versions.
     pending_answer: Encoded<PendingUpdate>,
@@ -166,11 +165,12 @@ impl Shared {
                 Version::V2 => Err(Failure::Read("expected a Coordinator with a manifest, got one without".into())),
             };
         };
-        Ok(self.manifest_answers[version as usize].of(deployment, |deployment| {
+        // Uploads of secrets leave it as it is.
+        Ok(self.manifest_answers[version as usize].of(&deployment.raw_manifest, |raw| {
             let answer = ManifestAnswer {
                 signature: Some(deployment.manifest_signature.clone()),
                 fingerprint: deployment.fingerprint.clone(),
-                manifest: Some(deployment.raw_manifest.to_vec()),
+                manifest: Some(raw.clone()),
             };
             match version {
                 Version::V1 => answer.to_v1(),
