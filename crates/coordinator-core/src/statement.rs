@@ -101,7 +101,7 @@ pub fn report_data(root_certificate: &[u8], nonce: &[u8], statement: &str) -> [u
 mod tests {
     use super::*;
 
-    // rules: R2, R5, R6
+    // rules: R2, R5, R6, STA-9.4
     #[test]
     fn the_text_is_fixed_to_the_byte() {
         let statement = Statement {

@@ -364,6 +364,7 @@ fn the_name_of_a_recovery_secret_is_asked_for_where_it_is_needed() {
     assert!(scene.fake.requests().is_empty());
 }
 
+// rules: STA-9.4
 #[test]
 fn a_secret_is_not_given_for_another_state_than_the_remembered_one() {
     let scene = Scene::new(vec![("POST /api/v2/recover", 200, RecoverAnswer::new(0).to_v2())]);
