@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::Read as _;
 use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,7 @@ pub(super) struct Session {
     text: String,
     ports: [u16; 2],
     deadline: Instant,
+    _reserved: [Port; 2],
     _directory: tempfile::TempDir,
 }
 
@@ -57,7 +59,8 @@ impl Session {
         for name in ["work", "home"] {
             fs::create_dir(directory.path().join(name)).unwrap();
         }
-        let ports = [free_port(), free_port()];
+        let reserved = [Port::reserve(), Port::reserve()];
+        let ports = reserved.each_ref().map(|port| port.number);
         let script = directory.path().join("script");
         fs::write(&script, script_of(page, ports)).unwrap();
 
@@ -92,7 +95,7 @@ impl Session {
             }
         });
         let deadline = Instant::now() + PAGE_TIMEOUT;
-        Self { shell, written, text: String::new(), ports, deadline, _directory: directory }
+        Self { shell, written, text: String::new(), ports, deadline, _reserved: reserved, _directory: directory }
     }
 
     /// Output and exit code of the next command.
@@ -157,16 +160,24 @@ fn as_in_documents(text: &str, ports: [u16; 2]) -> String {
     })
 }
 
-/// A port that nobody uses, below those that the system gives to others who ask for any.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Other processes of these tests begin elsewhere.
-    let start = 10_000 + u16::try_from(std::process::id() % 2000).unwrap() * 5;
-    loop {
-        let port = start + NEXT.fetch_add(1, Ordering::Relaxed);
-        if TcpListener::bind(("::", port)).is_ok() {
-            return port;
-        }
+/// A port that nobody else takes while this value lives.
+///
+/// It lies below those that the system gives to whoever asks for any. The reservation is an abstract socket, which ends
+/// with this process whatever happens; the conformance suite reserves its ports in the same way.
+struct Port {
+    number: u16,
+    _reservation: UnixListener,
+}
+
+impl Port {
+    fn reserve() -> Self {
+        let found = (20_000..32_000).find_map(|number| {
+            let name = SocketAddr::from_abstract_name(format!("coordinator-conformance-port-{number}")).unwrap();
+            let reservation = UnixListener::bind_addr(&name).ok()?;
+            TcpListener::bind(("::", number)).ok()?;
+            Some(Self { number, _reservation: reservation })
+        });
+        found.expect("thousands of ports are never all taken")
     }
 }
 
