@@ -18,4 +18,5 @@ mod setting;
 mod sign_quote;
 mod starting;
 mod transport;
+mod updates;
 mod writing;
