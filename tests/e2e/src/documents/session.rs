@@ -31,7 +31,8 @@ const ADDRESSES: [(&str, &str); 2] =
 pub(super) struct Session {
     shell: Child,
     written: mpsc::Receiver<Vec<u8>>,
-    text: String,
+    /// What no command has been taken from yet.
+    rest: Vec<u8>,
     ports: [u16; 2],
     deadline: Instant,
     _reserved: [Port; 2],
@@ -95,23 +96,26 @@ impl Session {
             }
         });
         let deadline = Instant::now() + PAGE_TIMEOUT;
-        Self { shell, written, text: String::new(), ports, deadline, _reserved: reserved, _directory: directory }
+        Self { shell, written, rest: Vec::new(), ports, deadline, _reserved: reserved, _directory: directory }
     }
 
     /// Output and exit code of the next command.
     fn next(&mut self) -> Result<(String, i32), String> {
         loop {
-            if let Some((output, rest)) = self.text.split_once(MARK)
-                && let Some((code, rest)) = rest.split_once('\n')
+            if let Some(mark) = self.rest.iter().position(|byte| char::from(*byte) == MARK)
+                && let Some(length) = self.rest[mark..].iter().position(|byte| *byte == b'\n')
             {
-                let output = as_in_documents(output.strip_suffix('\n').unwrap_or(output), self.ports);
-                let code = code.parse().map_err(|_| format!("expected an exit code, got {code:?}"))?;
-                self.text = rest.to_owned();
-                return Ok((output, code));
+                let taken: Vec<u8> = self.rest.drain(..=mark + length).collect();
+                let (output, code) = (String::from_utf8_lossy(&taken[..mark]), &taken[mark + 1..mark + length]);
+                let code = String::from_utf8_lossy(code).parse().map_err(|error| format!("exit code: {error}"))?;
+                return Ok((as_in_documents(output.strip_suffix('\n').unwrap_or(&output), self.ports), code));
             }
             match self.written.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
-                Ok(bytes) => self.text.push_str(&String::from_utf8_lossy(&bytes)),
-                Err(error) => return Err(format!("the command did not end ({error}); up to now:\n{}", self.text)),
+                Ok(bytes) => self.rest.extend(bytes),
+                Err(error) => {
+                    let text = String::from_utf8_lossy(&self.rest);
+                    return Err(format!("the command did not end ({error}); up to now:\n{text}"));
+                }
             }
         }
     }
