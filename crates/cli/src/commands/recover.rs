@@ -54,11 +54,11 @@ fn give(
 ) -> Result<ExitStatus, Failure> {
     trust::block_on(async {
         let coordinator = trust::attest_for_recovery(global, address, output).await?;
-        let statement = match &coordinator.trust {
-            Trust::Attested(attested) => attested.statement(),
-            Trust::Cached | Trust::Nothing => None,
+        let seen = match &coordinator.trust {
+            Trust::Attested(attested) => compare_with_remembered(global, attested.statement(), output)?,
+            // Whoever skips the verification cannot be told anything that is worth a comparison.
+            Trust::Cached | Trust::Nothing => Seen { stated: None, remembered: None },
         };
-        let seen = compare_with_remembered(global, statement, output)?;
         output.step(match coordinator.is_attested() {
             true => "Successfully verified Coordinator, now sending recovery secret",
             false => "Sending recovery secret",
@@ -109,12 +109,18 @@ pub(crate) fn compare_with_remembered(
         None => output.note("Remembered state: none, so there is nothing to compare with")?,
     }
     if let (Some(head), Some(path)) = (&remembered, &path) {
-        match stated.as_ref().map_or(Ok(()), |stated| head.compare(stated)) {
-            Err(difference) if global.accept_other_state => {
-                output.note(&format!("Warning: {difference} (--accept-other-state)"))?;
+        let difference = match &stated {
+            Some(stated) => {
+                head.compare(stated).map_err(|difference| Cause::OtherState { path: path.clone(), difference })
             }
-            Err(difference) => return Err(Cause::OtherState { path: path.clone(), difference }.into()),
-            Ok(()) => {}
+            // An old state must not pass by saying nothing.
+            None => Err(Cause::NoState { path: path.clone() }),
+        };
+        match difference {
+            Err(cause) if global.accept_other_state => {
+                output.note(&format!("Warning: {} (--accept-other-state)", Failure::from(cause)))?;
+            }
+            outcome => outcome?,
         }
     }
     Ok(Seen { stated, remembered })

@@ -400,6 +400,42 @@ fn a_secret_is_not_given_for_another_state_than_the_remembered_one() {
     let run = scene.run("recover plain ADDRESS TRUST --key ops.pem --accept-other-state");
     assert!(run.code == 0 && run.stdout.contains("(--accept-other-state)"), "{}", run.stdout);
 
+    let statement = |text: &str| {
+        let statement = (!text.is_empty()).then(|| text.to_owned());
+        let mut script = scene.fake.script();
+        script.covered_statement.clone_from(&statement);
+        script.statement = statement;
+    };
+    let usual = scene.fake.script().statement.clone().unwrap();
+    // In recovery mode it is the state that waits; who tells of none gets nothing.
+    scene.place.write(&head, r#"{"deployment":"r0","epoch":4,"sequence":9,"hash":"cd"}"#);
+    let waiting = |sequence: u64| {
+        format!(
+            r#"{{"version":1,"deployment":"","trustClass":"software","logHead":null,"recovering":{{"deployment":"r0","logHead":{{"epoch":4,"sequence":{sequence},"hash":"cd"}}}}}}"#
+        )
+    };
+    statement(&waiting(9));
+    let run = scene.run("recover plain ADDRESS TRUST --key ops.pem");
+    assert!(
+        run.code == 0 && run.stdout.contains("State to recover: deployment r0, epoch 4, sequence 9,"),
+        "{}",
+        run.stdout
+    );
+    for (text, expected) in [
+        (waiting(8), "expected a state not older than epoch 4, sequence 9, got epoch 4, sequence 8"),
+        (r#"{"version":1,"trustClass":"software"}"#.to_owned(), "states nothing about"),
+        (String::new(), "states nothing about"),
+    ] {
+        statement(&text);
+        let requests = scene.fake.requests().len();
+        let run = scene.run("recover plain ADDRESS TRUST --key ops.pem");
+        assert!(run.code == 1 && run.stderr.contains(expected), "{text}: {}", run.stderr);
+        assert_eq!(scene.fake.requests().len(), requests + 1);
+    }
+    let run = scene.run("recover plain ADDRESS --insecure --key ops.pem");
+    assert!(run.code == 0 && run.stdout.starts_with("Warning: skipping quote verification"), "{}", run.stderr);
+    statement(&usual);
+
     // No other command believes an older state either.
     scene.place.write(&head, r#"{"deployment":"d0","epoch":1,"sequence":3,"hash":"cd"}"#);
     let run = scene.run("manifest get ADDRESS TRUST");
