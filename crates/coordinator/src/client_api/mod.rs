@@ -17,7 +17,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::Bytes;
 use marblerun_api::rest::{
     CoordinatorState, MAX_REQUEST_BODY_BYTES, ManifestAnswer, QuoteAnswer, SetManifestAnswer, SetManifestRequest,
@@ -69,6 +69,9 @@ pub struct ClientApi {
     /// A request body must have arrived after this time.
     pub body_timeout: Duration,
 }
+
+/// Bytes of a body that is too long which are read so that the client can read the answer.
+const MAX_BYTES_READ_ON: usize = 1 << 20;
 
 struct Shared {
     api: ClientApi,
@@ -269,15 +272,36 @@ async fn read_request_within(max_bytes: usize, request: Request, limit: Duration
     })
 }
 
-async fn read_body(max_bytes: usize, body: Body, limit: Duration) -> Result<Vec<u8>, Failure> {
-    let limited = Limited::new(body, max_bytes);
-    match tokio::time::timeout(limit, limited.collect()).await {
-        Err(_) => Err(Failure::Slow),
-        Ok(Ok(collected)) => Ok(collected.to_bytes().into()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::TooLarge(max_bytes)),
-        Ok(Err(error)) => {
-            debug!(error = &*error as &dyn std::error::Error, "request body ended early");
-            Err(Failure::BadRequest("request body: expected it to be complete".to_owned()))
+async fn read_body(max_bytes: usize, mut body: Body, limit: Duration) -> Result<Vec<u8>, Failure> {
+    let reading = async {
+        let (mut frames, mut length) = (Vec::new(), 0);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                debug!(error = &error as &dyn std::error::Error, "request body ended early");
+                Failure::BadRequest("request body: expected it to be complete".to_owned())
+            })?;
+            let Ok(data) = frame.into_data() else { continue };
+            length += data.len();
+            if length > max_bytes {
+                read_on(&mut body).await;
+                return Err(Failure::TooLarge(max_bytes));
+            }
+            frames.push(data);
+        }
+        // All at once, so that growing leaves no copy of a secret behind.
+        Ok(frames.concat())
+    };
+    tokio::time::timeout(limit, reading).await.unwrap_or(Err(Failure::Slow))
+}
+
+/// Reads what a client still sends and drops it, up to a bound: a connection that is closed before may take the answer
+/// with it.
+async fn read_on(body: &mut Body) {
+    let mut left = MAX_BYTES_READ_ON;
+    while let Some(Ok(frame)) = body.frame().await {
+        left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len()));
+        if left == 0 {
+            return;
         }
     }
 }

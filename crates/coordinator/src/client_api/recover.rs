@@ -8,9 +8,9 @@ use marblerun_api::rest::{RecoverAnswer, RecoverRequest, RecoveryKeyAnswer, deco
 use marblerun_secret::SecretBytes;
 use zeroize::Zeroizing;
 
-use super::Shared;
 use super::answer::Failure;
 use super::auditing::Asker;
+use super::{Shared, read_on};
 use crate::body_budget::BodyAccount;
 use crate::recovery::UploadError;
 use crate::report;
@@ -69,6 +69,9 @@ async fn read_start(request: Request, limit: Duration) -> Result<Start, Failure>
             data.truncate(room);
             room -= data.len();
             frames.push(data);
+        }
+        if is_cut {
+            read_on(&mut body).await;
         }
         // All at once, so that growing leaves no copy of a secret behind; and not before, so that a body that never
         // comes takes nothing.
