@@ -76,7 +76,8 @@ pub enum ValueError {
     #[error("the manifest's Size: expected a positive multiple of 8 bits, got {0}")]
     Size(u64),
     /// The key is too short or too long.
-    #[error("Key: expected {expected} bytes, got {got}")]
+    // Scripts of MarbleRun users look for the first words.
+    #[error("declared size and actual size don't match: Key: expected {expected} bytes, got {got}")]
     KeyLength {
         /// What the manifest asks for.
         expected: u64,

@@ -41,7 +41,7 @@ pub enum UpdateError {
     #[error(transparent)]
     Denied(#[from] Denied),
     /// The packages of a package-only update are refused.
-    #[error("package update refused")]
+    #[error("{}", refusal_of(.0))]
     Packages(#[from] PackageUpdateError),
     /// The log lines of a package-only update are too long.
     #[error("the log lines of this update have more than {max} bytes; update fewer packages at once")]
@@ -62,7 +62,7 @@ pub enum UpdateError {
     #[error("the new certificate authority cannot be made")]
     Authority(#[from] IdentityError),
     /// Nothing waits for acknowledgements.
-    #[error("expected a pending update, got none")]
+    #[error("no update in progress: expected a pending update, got none")]
     NothingPending,
     /// The user is not asked.
     #[error("user {user:?} is not one of those who must acknowledge the update")]
@@ -78,6 +78,16 @@ pub enum UpdateError {
         /// SHA-256 of the other, hex.
         got: String,
     },
+}
+
+/// Scripts of MarbleRun users look for the second text.
+fn refusal_of(error: &PackageUpdateError) -> &'static str {
+    match error {
+        PackageUpdateError::Lower { .. } => {
+            "update manifest tries to downgrade SecurityVersion of the original manifest"
+        }
+        _ => "package update refused",
+    }
 }
 
 impl UpdateError {

@@ -98,7 +98,8 @@ impl Failure {
             Self::TooLarge(limit) => format!("request body: expected at most {limit} bytes, got more"),
             Self::Slow => "request body: expected it to arrive in time".to_owned(),
             Self::Busy => "too many requests at once: try again".to_owned(),
-            Self::NothingPending => "expected a pending update, got none".to_owned(),
+            // Scripts of MarbleRun users look for the first words.
+            Self::NothingPending => "no update in progress: expected a pending update, got none".to_owned(),
             Self::BadRequest(text) | Self::Write(text) | Self::Read(text) | Self::Step(text) => text.clone(),
             Self::Member { message, .. } => (*message).to_owned(),
         }
