@@ -5,6 +5,7 @@ mod auditing;
 mod authentication;
 mod counter;
 mod encoded;
+mod pieces;
 mod recover;
 mod secrets;
 mod sign_quote;
@@ -31,6 +32,7 @@ use tracing::debug;
 use self::answer::{Failure, Version, success};
 use self::auditing::Asker;
 use self::encoded::Encoded;
+use self::pieces::Pieces;
 pub use self::sign_quote::QuoteSigner;
 use crate::audit::Audit;
 use crate::body_budget::BodyAccount;
@@ -274,22 +276,21 @@ async fn read_request_within(max_bytes: usize, request: Request, limit: Duration
 
 async fn read_body(max_bytes: usize, mut body: Body, limit: Duration) -> Result<Vec<u8>, Failure> {
     let reading = async {
-        let (mut frames, mut length) = (Vec::new(), 0);
+        let mut pieces = Pieces::default();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {
                 debug!(error = &error as &dyn std::error::Error, "request body ended early");
                 Failure::BadRequest("request body: expected it to be complete".to_owned())
             })?;
             let Ok(data) = frame.into_data() else { continue };
-            length += data.len();
-            if length > max_bytes {
+            if data.len() > max_bytes - pieces.length() {
+                drop((data, pieces));
                 read_on(&mut body).await;
                 return Err(Failure::TooLarge(max_bytes));
             }
-            frames.push(data);
+            pieces.push(&data);
         }
-        // All at once, so that growing leaves no copy of a secret behind.
-        Ok(frames.concat())
+        Ok(pieces.concat())
     };
     tokio::time::timeout(limit, reading).await.unwrap_or(Err(Failure::Slow))
 }

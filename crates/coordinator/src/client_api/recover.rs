@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::answer::Failure;
 use super::auditing::Asker;
+use super::pieces::Pieces;
 use super::{Shared, read_on};
 use crate::body_budget::BodyAccount;
 use crate::recovery::UploadError;
@@ -61,21 +62,19 @@ async fn read_start(request: Request, limit: Duration) -> Result<Start, Failure>
     let account = request.extensions().get::<BodyAccount>().cloned();
     let mut body = request.into_body();
     let read = async {
-        let (mut frames, mut room) = (Vec::new(), MAX_BODY_BYTES);
+        let mut pieces = Pieces::default();
         let mut is_cut = false;
         while !is_cut && let Some(frame) = body.frame().await {
             let Ok(mut data) = frame?.into_data() else { continue };
+            let room = MAX_BODY_BYTES - pieces.length();
             is_cut = data.len() > room;
             data.truncate(room);
-            room -= data.len();
-            frames.push(data);
+            pieces.push(&data);
         }
         if is_cut {
             read_on(&mut body).await;
         }
-        // All at once, so that growing leaves no copy of a secret behind; and not before, so that a body that never
-        // comes takes nothing.
-        Ok::<_, axum::Error>(Start { bytes: Zeroizing::new(frames.concat()), is_cut })
+        Ok::<_, axum::Error>(Start { bytes: Zeroizing::new(pieces.concat()), is_cut })
     };
     match tokio::time::timeout(limit, read).await {
         Ok(Ok(start)) => Ok(start),
