@@ -25,10 +25,12 @@ use tower::ServiceExt as _;
 use tracing::debug;
 
 use crate::answer_budget::{AnswerAccount, AnswerBody, AnswerBudget, Unread};
+use crate::audit::{Audit, Peer, Refusal};
 use crate::body_budget::{BodyBudget, BudgetedBody};
 use crate::fair::{Place, Requests, Source};
 use crate::handshake::Handshakes;
 use crate::listener::{Limits, PeerAddress, PeerCertificate, Protocols, ShownCertificate};
+use crate::report;
 use crate::stuck_writes::StuckWrites;
 use crate::tls::Generation;
 
@@ -51,6 +53,21 @@ pub(crate) struct Serving {
     pub(crate) handshakes: Handshakes,
     pub(crate) bodies: BodyBudget,
     pub(crate) answers: AnswerBudget,
+    /// Where refused connections are told, and to which class of peers they count.
+    pub(crate) audit: Option<(Audit, Peer<'static>)>,
+}
+
+impl Serving {
+    /// A connection ends before its time: in the audit stream counted by `reason`, one by one for debugging.
+    pub(crate) fn refused(&self, peer: SocketAddr, reason: &'static str, text: &str) {
+        debug!(peer.addr = %peer, reason, "connection refused: {text}");
+        if let Some((audit, class)) = &self.audit {
+            let address = peer.to_string();
+            let details = [("address", address.as_str())];
+            let refusal = Refusal { peer: *class, action: "connect", reason, code: "closed", text, details: &details };
+            audit.refused(&refusal);
+        }
+    }
 }
 
 /// A connection that was accepted.
@@ -63,10 +80,10 @@ pub(crate) struct Connection {
 impl Connection {
     /// Serves the client until one of both ends it, or until `place` is needed for somebody else.
     pub(crate) async fn run(self, stream: TcpStream, place: Place) {
-        let (peer, requests) = (self.peer, place.requests());
+        let (serving, peer, requests) = (Arc::clone(&self.serving), self.peer, place.requests());
         tokio::select! {
             () = self.serve(stream, requests) => {}
-            () = place.closed() => debug!(peer.addr = %peer, "connection closed: too many are open"),
+            () = place.closed() => serving.refused(peer, "connection-limit", "too many are open, and this one is idle"),
         }
     }
 
@@ -76,13 +93,14 @@ impl Connection {
         // What comes later is allocated when it comes: most connections of a flood never get there.
         let deadline = Instant::now() + self.serving.limits.handshake_timeout;
         if !has_begun(&stream, deadline).await {
+            self.serving.refused(self.peer, "silent", "no TLS handshake began");
             return;
         }
         let Some((mut stream, shown)) = Box::pin(self.handshake(stream, deadline)).await else { return };
         let session = stream.get_mut().1;
         session.set_buffer_limit(Some(TLS_SEND_BYTES));
         if self.serving.protocols == Protocols::Http2Only && session.alpn_protocol() != Some(b"h2") {
-            debug!(peer.addr = %self.peer, "connection closed: HTTP/2 was not negotiated");
+            self.serving.refused(self.peer, "protocol", "expected HTTP/2 by ALPN, got another protocol or none");
             return;
         }
         let leaf = session.peer_certificates().and_then(<[_]>::first).map(|leaf| Arc::from(leaf.as_ref()));
@@ -103,7 +121,7 @@ impl Connection {
             match serving.handshakes.accept(stream, config, Source::from(peer.ip())).await {
                 Ok(stream) => Some((stream, shown?)),
                 Err(error) => {
-                    debug!(peer.addr = %peer, error = &error as &dyn Error, "TLS handshake failed");
+                    serving.refused(peer, "handshake", &report::chain(&error));
                     None
                 }
             }
@@ -156,8 +174,8 @@ impl Connection {
             served = served => if let Err(error) = served {
                 debug!(peer.addr = %peer, error = &error as &dyn Error, "connection ended with an error");
             },
-            () = idle => debug!(peer.addr = %peer, "connection closed: no request came"),
-            () = self.until_overdue(&unread) => debug!(peer.addr = %peer, "connection closed: answers are not taken"),
+            () = idle => self.serving.refused(peer, "idle", "no request came in time"),
+            () = self.until_overdue(&unread) => self.serving.refused(peer, "unread-answers", "answers are not taken"),
         }
     }
 

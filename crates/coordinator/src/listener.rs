@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::answer_budget::AnswerBudget;
+use crate::audit::{Audit, Peer};
 use crate::bind::bind;
 use crate::body_budget::BodyBudget;
 use crate::connection::{Connection, Serving};
@@ -119,6 +120,7 @@ pub struct Listener {
     protocols: Protocols,
     limits: Limits,
     router: Router,
+    audit: Option<(Audit, Peer<'static>)>,
 }
 
 impl Listener {
@@ -135,7 +137,13 @@ impl Listener {
         router: Router,
     ) -> io::Result<Self> {
         let socket = bind(address)?;
-        Ok(Self { socket, tls, protocols, limits, router })
+        Ok(Self { socket, tls, protocols, limits, router, audit: None })
+    }
+
+    /// Refused connections are told to `audit`, as those of `peer`.
+    #[must_use]
+    pub fn audited(self, audit: Audit, peer: Peer<'static>) -> Self {
+        Self { audit: Some((audit, peer)), ..self }
     }
 
     /// The bound address, with the port that the system chose for port 0.
@@ -158,6 +166,7 @@ impl Listener {
             handshakes: Handshakes::new(&limits),
             bodies: BodyBudget::new(limits.max_body_bytes_in_flight),
             answers: AnswerBudget::new(limits.max_answer_bytes_in_flight),
+            audit: self.audit,
         });
         loop {
             let (stream, peer) = match self.socket.accept().await {
@@ -170,7 +179,7 @@ impl Listener {
                 }
             };
             let Some(place) = connections.admit(Source::from(peer.ip())) else {
-                debug!(peer.addr = %peer, "connection refused: too many are open, and all of them at work");
+                serving.refused(peer, "connection-limit", "too many are open, and all of them at work");
                 continue;
             };
             let connection = Connection { serving: Arc::clone(&serving), shown: self.tls.subscribe(), peer };

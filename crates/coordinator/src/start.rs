@@ -101,13 +101,15 @@ pub async fn start_with_limits(config: Config, limits: Limits) -> Result<Coordin
     }
     let client = Listener::bind(config.client_addr, listeners.client, Protocols::Http, limits, client)
         .await
-        .map_err(|error| cannot_listen("EDG_COORDINATOR_CLIENT_ADDR", config.client_addr, &error))?;
+        .map_err(|error| cannot_listen("EDG_COORDINATOR_CLIENT_ADDR", config.client_addr, &error))?
+        .audited(audit.clone(), Peer::Client);
 
     let (metrics_view, metrics_writer) = (view.clone(), writer.clone());
-    let mesh = marble_api::router(Arc::new(Activator::new(trust, view, writer, metrics.clone(), audit)));
+    let mesh = marble_api::router(Arc::new(Activator::new(trust, view, writer, metrics.clone(), audit.clone())));
     let mesh = Listener::bind(config.mesh_addr, listeners.mesh, Protocols::Http2Only, limits, mesh)
         .await
-        .map_err(|error| cannot_listen("EDG_COORDINATOR_MESH_ADDR", config.mesh_addr, &error))?;
+        .map_err(|error| cannot_listen("EDG_COORDINATOR_MESH_ADDR", config.mesh_addr, &error))?
+        .audited(audit, Peer::Mesh);
     let metrics = match config.metrics_addr.zip(metrics) {
         None => None,
         Some((address, metrics)) => {

@@ -10,8 +10,10 @@ use marblerun_coordinator::audit::AuditTarget;
 use marblerun_coordinator::listener::Limits;
 use marblerun_pki::pem;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
-use crate::running::{Identity, MANIFEST, Running, call, config, request_for};
+use crate::running::{Identity, MANIFEST, Running, call, client_config, config, connect, request_for};
 
 async fn audited(directory: &Path) -> Running {
     let mut config = config(directory);
@@ -158,4 +160,26 @@ async fn an_audit_file_that_cannot_be_written_stops_nothing() {
     running.set_manifest().await;
     running.activate("web").await.unwrap();
     assert_eq!(running.get("/secrets?s=pw").await.status, 401);
+}
+
+#[tokio::test]
+async fn connections_that_are_refused_are_told_for_each_listener() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = audited(directory.path()).await;
+    // The Marble API refuses who shows no certificate, the client API who speaks no TLS.
+    let without_certificate = client_config(&Identity::None, &[b"h2"]);
+    if let Ok(mut stream) = connect(running.mesh, without_certificate).await {
+        // In TLS 1.3 the client is done before it is refused.
+        let _ = stream.read(&mut [0]).await;
+    }
+    let mut stream = TcpStream::connect(running.client).await.unwrap();
+    stream.write_all(b"GET /status HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let _ = stream.read(&mut [0; 64]).await;
+
+    let lines = lines(directory.path(), 3).await;
+    for peer in ["mesh", "client"] {
+        let line = lines.iter().find(|line| line["peer"] == peer).unwrap();
+        let refused = [("kind", "refused"), ("action", "connect"), ("reason", "handshake"), ("code", "closed")];
+        check(line, &refused);
+    }
 }
