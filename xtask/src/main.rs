@@ -24,7 +24,8 @@ Usage: cargo xtask TASK
   demo                      run an ordinary program as a Marble on this machine, then three attacks that fail
   test                      run every test: crates, system, documentation, conformance, distribution
   conformance [ARGUMENT..]  run the conformance suite against the Coordinator; arguments go to pytest
-  bench [NAME..]            measure speed and size: verification, commit, premain, coordinator, manifest, activation
+  bench [NAME..]            measure speed and size: verification, commit, premain, coordinator, manifest, reading,
+                            secrets, activation, flood
   dist                      build what is installed into images with an older C library, into dist/
   docs                      check that documents name only what exists
   rules [--output json]     print the rules of docs/rules/ with their tests; an error where a rule has none

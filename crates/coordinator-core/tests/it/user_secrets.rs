@@ -87,7 +87,10 @@ fn each_value_that_does_not_fit_its_secret_is_refused() {
         ("{}", "expected at least one secret, got none"),
         (r#"{"no":{"Key":"AA=="}}"#, r#"secret "no" is not defined in the manifest"#),
         (r#"{"key":{"Key":"AA=="}}"#, r#"secret "key": expected a user-defined secret, got one that is generated"#),
-        (r#"{"pin":{"Key":"AQID"}}"#, r#"secret "pin": declared size and actual size don't match: Key: expected 4 bytes, got 3"#),
+        (
+            r#"{"pin":{"Key":"AQID"}}"#,
+            r#"secret "pin": declared size and actual size don't match: Key: expected 4 bytes, got 3"#,
+        ),
         (r#"{"pin":{}}"#, r#"secret "pin": declared size and actual size don't match: Key: expected 4 bytes, got 0"#),
         (
             r#"{"odd":{"Key":"AQ=="}}"#,
@@ -144,7 +147,11 @@ fn an_upload_with_one_bad_or_forbidden_secret_is_refused_whole() {
     let denied = r#"user "ben" is not allowed to WriteSecret "pin""#;
     check_refused("ben", r#"{"token":{"Key":"AA=="},"pin":{"Key":"AQIDBA=="}}"#, denied);
     // Whether a value fits comes before the permission.
-    check_refused("ben", r#"{"pin":{}}"#, r#"secret "pin": declared size and actual size don't match: Key: expected 4 bytes, got 0"#);
+    check_refused(
+        "ben",
+        r#"{"pin":{}}"#,
+        r#"secret "pin": declared size and actual size don't match: Key: expected 4 bytes, got 0"#,
+    );
     // The permission comes before templates are executed.
     check_refused(
         "ben",
@@ -234,7 +241,7 @@ fn one_name_that_may_not_be_read_hides_all() {
         assert!(matches!(read_as(&ledger, "ann", names).unwrap_err(), UserSecretsError::Denied(_)), "{names:?}");
     }
     let error = read_as(&ledger, "ben", &["token"]).unwrap_err();
-    assert_eq!(error.to_string(), r#"user "ben" is not allowed to ReadSecret """#);
+    assert_eq!(error.to_string(), r#"user "ben" is not allowed to ReadSecret"#);
 }
 
 #[test]
