@@ -140,6 +140,13 @@ impl Head {
         Ok(())
     }
 
+    /// In recovery mode a Coordinator does not state the manifest; that of the same state is known already.
+    pub(crate) fn with_known_manifest(self, remembered: Option<&Self>) -> Self {
+        let same = remembered.filter(|head| head.deployment == self.deployment && head.hash == self.hash);
+        let manifest = self.manifest.clone().or_else(|| same.and_then(|head| head.manifest.clone()));
+        Self { manifest, ..self }
+    }
+
     /// `{"deployment": text, "epoch": number, "sequence": number, "hash": text, "manifestFingerprint": text or null}`
     pub(crate) fn to_json(&self) -> Value {
         json!({
@@ -169,6 +176,7 @@ pub(crate) fn advance(global: &Global, statement: &Statement, output: &mut Outpu
     // Without a place nothing is remembered.
     let Ok(path) = Head::path(global) else { return Ok(()) };
     let (Some(remembered), Some(stated)) = (Head::read(&path)?, Head::of(statement)) else { return Ok(()) };
+    let stated = stated.with_known_manifest(Some(&remembered));
     match remembered.compare(&stated) {
         Ok(()) if remembered == stated => {}
         Ok(()) => {
@@ -208,6 +216,13 @@ mod tests {
         assert_eq!(remembered.compare(&head(2, 7, "bb")), Err(Difference::Forked { place: (2, 7) }));
         let other = Head { deployment: "e".to_owned(), ..head(9, 9, "aa") };
         assert!(matches!(remembered.compare(&other), Err(Difference::Deployment { .. })));
+    }
+
+    #[test]
+    fn a_known_manifest_is_not_forgotten_in_recovery_mode() {
+        let known = Head { manifest: Some("ff".to_owned()), ..head(1, 2, "aa") };
+        assert_eq!(head(1, 2, "aa").with_known_manifest(Some(&known)), known);
+        assert_eq!(head(1, 3, "bb").with_known_manifest(Some(&known)), head(1, 3, "bb"));
     }
 
     #[test]

@@ -16,6 +16,9 @@ const MAX_LOG_LINE_BYTES: usize = 4 * 1024 * 1024;
 /// The event of a full update that came into force.
 const UPDATED: &str = "Complete Manifest updated";
 
+/// HTTP status of the answer if no update is pending.
+const NOT_FOUND: u16 = 404;
+
 /// How far an update is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpdateOutcome {
@@ -159,14 +162,17 @@ impl Client {
         if answer.version == ApiVersion::V1 {
             // Version 1 says nothing about acknowledgements, but shows a manifest that waits.
             data_of::<RawJson>("POST", self.address(), answer.path, &answer.answer)?;
-            return Ok(match self.pending_update().await {
-                Ok(pending) if pending.manifest == manifest => UpdateOutcome {
+            return match self.pending_update().await {
+                Ok(pending) if pending.manifest == manifest => Ok(UpdateOutcome {
                     missing_acknowledgments: first_number(&pending.message).unwrap_or(1),
                     missing_users: pending.missing_users,
                     recovery_secrets: BTreeMap::new(),
-                },
-                _ => UpdateOutcome::default(),
-            });
+                }),
+                Ok(_) => Ok(UpdateOutcome::default()),
+                Err(error) if error.status() == Some(NOT_FOUND) => Ok(UpdateOutcome::default()),
+                // Whether the update waits is not known, so it must not be told to be in force.
+                Err(error) => Err(error),
+            };
         }
         // Coordinators before MarbleRun v1.8.0 answer without data.
         let answer: UpdateAnswer = self.decode("POST", &answer)?;

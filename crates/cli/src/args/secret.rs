@@ -44,7 +44,8 @@ pub(crate) enum SecretCommand {
     )]
     Get {
         /// Names of secrets, then the client API of the Coordinator.
-        #[arg(value_name = "NAME... IP:PORT", required = true, num_args = 2..)]
+        // Flags may stand between them, and each run of words counts alone.
+        #[arg(value_name = "NAME... IP:PORT", required = true, num_args = 1..)]
         words: Vec<String>,
         #[command(flatten)]
         output: OutputFlag,

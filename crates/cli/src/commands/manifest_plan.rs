@@ -13,8 +13,12 @@
 //!    "reissued": [{"certificate": "intermediate" | "marble-root" | "secret", "secret": text or null}],
 //!    "consequences": [{"code": text, "breaks": boolean, "place": text, "text": text}],
 //!    "approval": {"needed": number, "users": [text]}},
-//!  "pending": null or {"updateSignature": text, "missingUsers": [text]}, "coordinator": {...} or null}
+//!  "pending": null or {"updateSignature": text, "agreedUsers": [text] or null, "missingUsers": [text]},
+//!  "coordinator": {...} or null}
 //! ```
+//!
+//! Beside a pending update every other one is refused; the pending one itself is planned for those who must decide on it,
+//! and `agreedUsers` is `null` unless it is that.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -139,7 +143,7 @@ fn plan(file: &ManifestFile, running: &Running) -> Result<(Findings, Option<Plan
         findings = Findings::of(&file.bytes, &file.notes);
         findings.try_out(&file.bytes);
     }
-    if let Some(pending) = &running.pending {
+    if let Some(pending) = running.pending.as_ref().filter(|pending| pending.manifest != file.bytes) {
         let message = format!("another update is pending: {}", fingerprint(&pending.manifest));
         let hint = "`marblerun manifest update get` shows it, acknowledge or cancel it first";
         findings.0.push(Finding::error(Place::top(), message, Some(hint.to_owned())));
@@ -184,7 +188,8 @@ fn print_refusal(path: &Path, findings: &Findings, output: &mut Output) -> io::R
 }
 
 fn print(file: &ManifestFile, running: &Running, plan: &Plan, output: &mut Output) -> io::Result<()> {
-    let running = fingerprint(&running.manifest);
+    let Running { manifest, pending, .. } = running;
+    let running = fingerprint(manifest);
     output.line(&match plan.kind {
         UpdateKind::PackageOnly => format!("Update of packages of the manifest {running}"),
         UpdateKind::Full => format!("Update of the manifest {running} to {}", file.signature()),
@@ -201,7 +206,28 @@ fn print(file: &ManifestFile, running: &Running, plan: &Plan, output: &mut Outpu
     let (breaks, notes): (Vec<_>, Vec<_>) = plan.consequences.iter().partition(|consequence| consequence.code.breaks());
     section("Breaks", breaks.into_iter().map(ToString::to_string).collect(), output)?;
     section("Also", notes.into_iter().map(ToString::to_string).collect(), output)?;
-    section("Agreement", vec![plan.approval.to_string()], output)
+    section("Agreement", vec![plan.approval.to_string()], output)?;
+    match &pending {
+        Some(pending) => section("Pending", decisions(pending, plan), output),
+        None => Ok(()),
+    }
+}
+
+/// Who may agree and has done so. The plan must be that of the pending update.
+fn agreed<'a>(pending: &'a PendingUpdate, plan: &'a Plan) -> impl Iterator<Item = &'a String> {
+    plan.approval.users.iter().filter(|user| !pending.missing_users.contains(user))
+}
+
+/// How far the pending update is.
+fn decisions(pending: &PendingUpdate, plan: &Plan) -> Vec<String> {
+    let quoted = |name: &String| format!("{name:?}");
+    let agreed: Vec<String> = agreed(pending, plan).map(quoted).collect();
+    let missing: Vec<String> = pending.missing_users.iter().map(quoted).collect();
+    let still_needed = plan.approval.needed.saturating_sub(agreed.len() as u64);
+    vec![
+        format!("has agreed: {}", agreed.join(", ")),
+        format!("{still_needed} more must agree, of: {}", missing.join(", ")),
+    ]
 }
 
 /// A title and its lines, or `none`.
@@ -222,6 +248,7 @@ fn to_json(file: &ManifestFile, running: &Running, findings: &Findings, plan: Op
         "plan": plan.map(plan_to_json),
         "pending": running.pending.as_ref().map(|pending| json!({
             "updateSignature": fingerprint(&pending.manifest),
+            "agreedUsers": plan.map(|plan| agreed(pending, plan).collect::<Vec<_>>()),
             "missingUsers": pending.missing_users,
         })),
         "coordinator": running.coordinator,

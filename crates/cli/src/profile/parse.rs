@@ -109,18 +109,12 @@ fn is_given(matches: &ArgMatches, id: &str) -> bool {
 /// The definition in which no command needs an address.
 fn without_address(command: Command) -> Command {
     everywhere(command, &|command| {
-        let command = if has_arg(&command, ADDRESS) {
+        if has_arg(&command, ADDRESS) {
             command.mut_arg(ADDRESS, |arg| arg.required(false).default_value(""))
         } else {
             command
-        };
-        one_word_is_enough(command)
+        }
     })
-}
-
-/// Flags may stand between the names, or before the address that is put behind; then only one name stands alone.
-fn one_word_is_enough(command: Command) -> Command {
-    if has_arg(&command, WORDS) { command.mut_arg(WORDS, |arg| arg.num_args(1..)) } else { command }
 }
 
 fn has_arg(command: &Command, id: &str) -> bool {
@@ -162,8 +156,7 @@ impl Defaults<'_> {
         let Profile { address, era_config, software_roots, collateral, cert, key } = self.profile;
         let one = |value: &Option<String>| value.iter().cloned().collect::<Vec<_>>();
         let is_user = self.user == User::OfProfile;
-        everywhere(command, &|command| {
-            let mut command = one_word_is_enough(command);
+        everywhere(command, &|mut command| {
             // Recovery parties have a key as well, but no certificate.
             let has_user = is_user && has_arg(&command, CERT) && has_arg(&command, KEY);
             for (id, values) in [

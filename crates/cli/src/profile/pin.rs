@@ -41,7 +41,7 @@ pub(crate) fn pin(global: &Global, attested: &AttestedCoordinator, output: &mut 
     if is_accepted || !has_other_root && pinned.as_ref() != Some(attested.chain()) {
         cache::write(global, attested.chain())?;
     }
-    match stated.map(|stated| with_known_manifest(stated, remembered.as_ref())) {
+    match stated.map(|stated| stated.with_known_manifest(remembered.as_ref())) {
         Some(stated) if remembered.as_ref() != Some(&stated) => stated.write(&path)?,
         None if is_accepted => match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -52,25 +52,4 @@ pub(crate) fn pin(global: &Global, attested: &AttestedCoordinator, output: &mut 
         _ => {}
     }
     Ok(())
-}
-
-/// In recovery mode a Coordinator does not state the manifest; that of the same state is known already.
-fn with_known_manifest(stated: Head, remembered: Option<&Head>) -> Head {
-    let same = remembered.filter(|head| head.deployment == stated.deployment && head.hash == stated.hash);
-    let manifest = stated.manifest.clone().or_else(|| same.and_then(|head| head.manifest.clone()));
-    Head { manifest, ..stated }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_known_manifest_is_not_forgotten_in_recovery_mode() {
-        let known = Head { deployment: "d".into(), hash: "aa".into(), manifest: Some("ff".into()), ..Head::default() };
-        let untold = Head { manifest: None, ..known.clone() };
-        assert_eq!(with_known_manifest(untold.clone(), Some(&known)), known);
-        let newer = Head { hash: "bb".into(), ..untold };
-        assert_eq!(with_known_manifest(newer.clone(), Some(&known)), newer);
-    }
 }

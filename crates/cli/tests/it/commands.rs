@@ -281,8 +281,16 @@ fn secrets_are_read() {
     let written: Value = serde_json::from_str(&scene.place.read("secrets.json")).unwrap();
     assert_eq!((&written["token"]["Private"], &written["token"]["Cert"]), (&json!("aGVsbG8="), &Value::Null));
     assert_eq!(scene.json("secret get token ADDRESS USER -o json")["secrets"], written);
-    let run = scene.run("secret get ADDRESS USER");
-    assert_eq!(run.code, 1, "{}", run.stdout);
+    // Flags stand anywhere between the words.
+    for words in ["token --output json ADDRESS USER", "--output json token USER ADDRESS", "USER token ADDRESS -o json"]
+    {
+        assert_eq!(scene.json(&format!("secret get {words}"))["secrets"], written, "{words}");
+    }
+    scene.json("secret get one --output json two USER ADDRESS");
+    assert_eq!(scene.fake.last().query, "s=one&s=two");
+    scene
+        .run("secret get ADDRESS USER")
+        .failed("Error: expected names of secrets and the address of the Coordinator\nHint: see --help");
 }
 
 /// The private key of a party, and its public key.
@@ -444,6 +452,12 @@ fn a_secret_is_not_given_for_another_state_than_the_remembered_one() {
     scene.place.write(&head, r#"{"deployment":"d0","epoch":1,"sequence":1,"hash":"cd"}"#);
     assert_eq!(scene.run("manifest get ADDRESS TRUST").code, 0);
     assert!(scene.place.read(&head).contains(r#""sequence":2"#));
+    // In recovery mode the manifest is not stated, and what is known of it is kept.
+    let known = r#"{"deployment":"r0","epoch":4,"sequence":9,"hash":"cd","manifestFingerprint":"ff"}"#;
+    scene.place.write(&head, known);
+    statement(&waiting(9));
+    assert_eq!(scene.run("manifest get ADDRESS TRUST").code, 0);
+    assert_eq!(scene.place.read(&head), known);
 }
 
 // rules: CMD-10, CLI-7

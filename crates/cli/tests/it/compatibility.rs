@@ -28,6 +28,7 @@ const LINES: &[&str] = &[
     "secret set --cert CERT --key KEY FILE HOST",
     "secret get -o FILE -c CERT -k KEY ONE TWO HOST",
     "secret get --output FILE --cert CERT --key KEY ONE HOST",
+    "secret get ONE -o FILE -c CERT TWO -k KEY HOST",
     "status HOST",
     "recover -k KEY FILE HOST",
     "recover --key KEY FILE HOST",

@@ -1,5 +1,6 @@
 //! `manifest plan`: what an update would do, from files and from a Coordinator.
 
+use base64::Engine as _;
 use serde_json::{Value, json};
 
 use crate::Place;
@@ -227,4 +228,36 @@ fn beside_a_pending_update_every_other_one_is_refused() {
     assert!(run.stdout.contains("error: another update is pending: 44136fa355b3678a"), "{}", run.stdout);
     let json: Value = serde_json::from_str(&place.run(&format!("{} --output json", online(&fake))).stdout).unwrap();
     assert_eq!((&json["refused"], &json["pending"]["missingUsers"]), (&json!(true), &json!(["ben"])));
+    assert_eq!(json["pending"]["agreedUsers"], json!(null));
+}
+
+// rules: UPD-1
+#[test]
+fn the_pending_update_itself_is_planned_for_those_who_must_decide() {
+    let mut update = running();
+    update["Packages"]["app"]["SecurityVersion"] = json!(6);
+    let text = format!("{update:#}");
+    let answer = json!({"status": "success", "data": {
+        "manifest": base64::engine::general_purpose::STANDARD.encode(&text),
+        "message": "1 user still needs to acknowledge the update manifest",
+        "missingUsers": ["ben"],
+    }});
+    let pending = ("GET /api/v2/update-manifest", 200, answer.to_string());
+    let (fake, place) = coordinator((pending.0, pending.1, &pending.2), &update);
+    let run = place.run(&online(&fake));
+    assert_eq!(run.code, 3, "{}{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains("\n  Packages.app.SecurityVersion: 5 -> 6\n"), "{}", run.stdout);
+    assert!(
+        run.stdout.ends_with("\nPending:\n  has agreed: \"ann\"\n  1 more must agree, of: \"ben\"\n"),
+        "{}",
+        run.stdout
+    );
+    let json: Value = serde_json::from_str(&place.run(&format!("{} --output json", online(&fake))).stdout).unwrap();
+    assert_eq!((&json["refused"], &json["plan"]["breaks"]), (&json!(false), &json!(true)));
+    assert_eq!(json["pending"]["agreedUsers"], json!(["ann"]));
+    // Other bytes are another update, also where they mean the same.
+    place.write("new.json", format!("{text}\n"));
+    let other = place.run(&online(&fake));
+    assert_eq!(other.code, 2, "{}", other.stdout);
+    assert!(other.stdout.contains("error: another update is pending: "), "{}", other.stdout);
 }

@@ -97,6 +97,11 @@ async fn an_update_over_version_1_finds_out_whether_it_waits() {
     assert_eq!((outcome.missing_acknowledgments, outcome.missing_users.len()), (2, 2));
     // Somebody else's.
     assert!(client(&fake).apply_update(b"{}").await.unwrap().is_applied());
+
+    // Who cannot tell must not say that it is in force.
+    fake.script().canned = vec![done, ("GET /update-manifest", 500, rest::error("later"))];
+    let error = client(&fake).apply_update(b"{ }").await.unwrap_err();
+    assert_eq!(error.status(), Some(500), "{error}");
 }
 
 // rules: CLI-4
