@@ -45,7 +45,7 @@ impl Permission {
 
 /// A permission that a user does not have.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("user {user:?} is not allowed to {} {resource:?}", permission.action())]
+#[error("user {user:?} is not allowed to {}{}", permission.action(), on(resource))]
 pub struct Denied {
     /// The user.
     pub user: String,
@@ -53,6 +53,11 @@ pub struct Denied {
     pub permission: Permission,
     /// The first name without the permission; empty if the user does not have it at all.
     pub resource: String,
+}
+
+/// The name, where there is one.
+fn on(resource: &str) -> String {
+    if resource.is_empty() { String::new() } else { format!(" {resource:?}") }
 }
 
 /// What one role grants; shared by all users who have it.
