@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -234,6 +234,9 @@ fn on_account(answer: Response<Body>, account: AnswerAccount, is_reading: bool) 
             *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             let content_type = HeaderValue::from_static(EnvelopeKind::Error.content_type());
             answer.headers_mut().insert(CONTENT_TYPE, content_type);
+            if let Some(options) = EnvelopeKind::Error.content_type_options() {
+                answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static(options));
+            }
             answer
         }
         Ok(body) | Err((_, body)) => Response::from_parts(head, Body::new(body)),

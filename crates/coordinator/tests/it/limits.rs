@@ -204,6 +204,7 @@ async fn answers_that_are_too_long_together_are_told_to_come_again() {
     assert_eq!((first, second), (http::StatusCode::OK, http::StatusCode::OK));
     let answer = running.get("/status").await;
     assert_eq!(answer.status, 503);
+    assert_eq!(answer.headers["x-content-type-options"], "nosniff");
     assert_eq!(answer.envelope()["message"], "too many answers are being read at once: try again");
     // What changes something is answered.
     running.set_manifest().await;
