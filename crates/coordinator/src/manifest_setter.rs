@@ -8,9 +8,10 @@ use marblerun_coordinator_core::ledger::{Command, Refusal};
 use marblerun_coordinator_core::recovery::{MAX_SHARES, RecoverySecrets, Scheme};
 use marblerun_coordinator_core::set_manifest::{PreparedManifest, SetManifestError, prepare};
 use marblerun_sealing::{
-    MAX_RECOVERY_SHARES, RecoveryRecipient, RecoveryScheme, RecoveryShare, SealError, SealMode, SealPolicy,
+    MAX_RECOVERY_SHARES, ManifestFingerprint, RecoveryRecipient, RecoveryScheme, RecoveryShare, SealError, SealMode,
+    SealPolicy,
 };
-use marblerun_storage::CommitOptions;
+use marblerun_storage::{CommitOptions, RecipientChange};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
@@ -98,6 +99,19 @@ impl ManifestSetter {
     ///
     /// See [`SetError`]; nothing was changed.
     pub async fn set(&self, raw: Vec<u8>) -> Result<BTreeMap<String, Vec<u8>>, SetError> {
+        self.set_then(raw, || ()).await
+    }
+
+    /// [`ManifestSetter::set`], and `then` runs once the manifest is set, also if the caller has gone away meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// See [`SetError`]; nothing was changed.
+    pub async fn set_then(
+        &self,
+        raw: Vec<u8>,
+        then: impl FnOnce() + Send + 'static,
+    ) -> Result<BTreeMap<String, Vec<u8>>, SetError> {
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| SetError::Interrupted)?;
         let view = self.view.load();
         if view.snapshot.deployment().is_some() {
@@ -121,8 +135,10 @@ impl ManifestSetter {
         let commit = tokio::spawn(async move {
             // Once this returns, the state opens with the shares that the answer gives out.
             let command = Command::SetManifest(Box::new(record));
-            writer.submit_with(command, CommitOptions { mode, recovery: recipient.into() }).await?;
+            let recovery = RecipientChange::to(recipient, sealed_fingerprint(&fingerprint));
+            writer.submit_with(command, CommitOptions { mode, recovery }).await?;
             info!(fingerprint, seal_mode = seal_mode.as_str(), "manifest set");
+            then();
             let renewed = tokio::task::spawn_blocking(move || quoter.renew_or_warn()).await;
             drop(place);
             renewed.map_err(|_| SetError::Interrupted)
@@ -153,6 +169,13 @@ pub(crate) fn sealed(mode: marblerun_manifest::SealMode) -> SealMode {
         marblerun_manifest::SealMode::UniqueKey => SealMode::Sealed(SealPolicy::UniqueKey),
         marblerun_manifest::SealMode::Disabled => SealMode::Disabled,
     }
+}
+
+/// A manifest's fingerprint as the storage knows it.
+pub(crate) fn sealed_fingerprint(fingerprint: &str) -> ManifestFingerprint {
+    let mut bytes = [0; ManifestFingerprint::LEN];
+    hex::decode_to_slice(fingerprint, &mut bytes).expect("`marblerun_manifest::fingerprint` gives 64 digits");
+    ManifestFingerprint::from_bytes(bytes)
 }
 
 #[cfg(test)]
@@ -228,13 +251,14 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_goes_away_does_not_leave_a_manifest_without_its_quote() {
+    fn a_client_that_goes_away_does_not_leave_a_manifest_without_its_quote_and_audit() {
         let directory = tempfile::tempdir().unwrap();
         let setter = setter(directory.path());
         runtime().block_on(async {
+            let (then, told) = mpsc::channel();
             let task = tokio::spawn({
                 let setter = Arc::clone(&setter);
-                async move { setter.set(MANIFEST.to_vec()).await }
+                async move { setter.set_then(MANIFEST.to_vec(), move || then.send(()).unwrap()).await }
             });
             tokio::task::yield_now().await;
             // The check is at work; the quote waits behind this until the client is gone.
@@ -251,6 +275,7 @@ mod tests {
                 }
             };
             tokio::time::timeout(Duration::from_secs(10), renewed).await.unwrap();
+            told.try_recv().expect("what was to follow is not left out");
         });
     }
 }

@@ -179,6 +179,21 @@ impl Recoverer {
     ///
     /// See [`UploadError`]; but for [`UploadError::NotRestored`], what was collected before stays.
     pub async fn upload(&self, secret: SecretBytes, signature: Vec<u8>) -> Result<usize, UploadError> {
+        self.upload_then(secret, signature, |_| ()).await
+    }
+
+    /// [`Recoverer::upload`], and `then` runs with the number of missing secrets once the secret is taken, also if the
+    /// caller has gone away meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`Recoverer::upload`].
+    pub async fn upload_then(
+        &self,
+        secret: SecretBytes,
+        signature: Vec<u8>,
+        then: impl FnOnce(usize) + Send + 'static,
+    ) -> Result<usize, UploadError> {
         let secret = match PLAIN_LENGTHS.contains(&secret.len()) {
             true => secret,
             false => self.key.decrypt(secret).await?,
@@ -191,9 +206,13 @@ impl Recoverer {
                 return Err(UploadError::NotInRecovery);
             }
             match accept(collection, secret, signature).await? {
-                (Progress::Remaining(remaining), _) => Ok(remaining),
+                (Progress::Remaining(remaining), _) => {
+                    then(remaining);
+                    Ok(remaining)
+                }
                 (Progress::Complete(collected), collection) => {
                     recover(&writer, collected).await?;
+                    then(0);
                     // Those who wait with a secret get their answer from the state.
                     drop(collection);
                     let renewed = tokio::task::spawn_blocking(move || quoter.renew_or_warn()).await;

@@ -10,9 +10,10 @@ use marblerun_coordinator_core::counter::MarbleName;
 use super::Shared;
 use super::answer::{Failure, Version};
 use super::authentication::certificate;
-use crate::audit::{Peer, Refusal};
+use crate::audit::{Audit, Peer, Refusal};
 use crate::clock::now;
 use crate::listener::{PeerAddress, PeerCertificate};
+use crate::view::SharedView;
 
 /// Where a request comes from.
 pub(super) struct Asker {
@@ -72,20 +73,20 @@ impl Shared {
         let view = self.api.view.load();
         MarbleName::authenticate(&view.snapshot.identity, asker.certificate.0.as_ref()?, now().unix())
     }
+}
 
-    /// Takes note of a manifest that was set by whoever came first.
-    pub(super) fn audit_manifest(&self, asker: &Asker, replaces_sealed_state: bool) {
-        let view = self.api.view.load();
-        let fingerprint = view.snapshot.deployment().map(|deployment| deployment.fingerprint.as_str());
-        let action = if replaces_sealed_state { "manifest set in place of a sealed state" } else { "manifest set" };
-        let details = [("fingerprint", fingerprint.unwrap_or_default()), ("address", &asker.address())];
-        self.api.audit.changed(Peer::Client, action, &details);
-    }
+/// Takes note of a manifest that was set by whoever came first.
+pub(super) fn audit_manifest(audit: &Audit, view: &SharedView, asker: &Asker, replaces_sealed_state: bool) {
+    let view = view.load();
+    let fingerprint = view.snapshot.deployment().map(|deployment| deployment.fingerprint.as_str());
+    let action = if replaces_sealed_state { "manifest set in place of a sealed state" } else { "manifest set" };
+    let details = [("fingerprint", fingerprint.unwrap_or_default()), ("address", &asker.address())];
+    audit.changed(Peer::Client, action, &details);
+}
 
-    /// Takes note of a recovery secret that was accepted, or of the recovery that it completed.
-    pub(super) fn audit_recovery(&self, asker: &Asker, remaining: usize) {
-        let action = if remaining == 0 { "state recovered" } else { "recovery secret accepted" };
-        let details = [("remaining", &*remaining.to_string()), ("address", &asker.address())];
-        self.api.audit.changed(Peer::Client, action, &details);
-    }
+/// Takes note of a recovery secret that was accepted, or of the recovery that it completed.
+pub(super) fn audit_recovery(audit: &Audit, asker: &Asker, remaining: usize) {
+    let action = if remaining == 0 { "state recovered" } else { "recovery secret accepted" };
+    let details = [("remaining", &*remaining.to_string()), ("address", &asker.address())];
+    audit.changed(Peer::Client, action, &details);
 }

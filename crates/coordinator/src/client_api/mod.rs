@@ -30,7 +30,7 @@ use tokio::sync::Semaphore;
 use tracing::debug;
 
 use self::answer::{Failure, Version, success};
-use self::auditing::Asker;
+use self::auditing::{Asker, audit_manifest};
 use self::encoded::Encoded;
 use self::pieces::Pieces;
 pub use self::sign_quote::QuoteSigner;
@@ -190,9 +190,10 @@ impl Shared {
         let raw = decode_manifest(version, body).await?;
         let has_manifest = !raw.is_empty();
         let is_recovery = self.api.view.load().status() == Status::Recovery;
-        match self.api.setter.set(raw).await {
+        let (audit, view) = (self.api.audit.clone(), self.api.view.clone());
+        let told = move || audit_manifest(&audit, &view, &asker, is_recovery);
+        match self.api.setter.set_then(raw, told).await {
             Ok(recovery_secrets) => {
-                self.audit_manifest(&asker, is_recovery);
                 let answer = SetManifestAnswer { recovery_secrets };
                 Ok(match version {
                     Version::V1 => answer.to_v1(),

@@ -9,7 +9,7 @@ use marblerun_secret::SecretBytes;
 use zeroize::Zeroizing;
 
 use super::answer::Failure;
-use super::auditing::Asker;
+use super::auditing::{Asker, audit_recovery};
 use super::pieces::Pieces;
 use super::{Shared, read_on};
 use crate::body_budget::BodyAccount;
@@ -36,11 +36,10 @@ impl Shared {
         })?;
         let RecoverRequest { recovery_secret, recovery_secret_signature } = request;
         let secret = recovery_secret.unwrap_or_else(|| SecretBytes::new(Vec::new()));
-        match self.api.recoverer.upload(secret, recovery_secret_signature).await {
-            Ok(remaining) => {
-                self.audit_recovery(&asker, remaining);
-                Ok(RecoverAnswer::new(remaining as u64).to_v2())
-            }
+        let audit = self.api.audit.clone();
+        let told = move |remaining| audit_recovery(&audit, &asker, remaining);
+        match self.api.recoverer.upload_then(secret, recovery_secret_signature, told).await {
+            Ok(remaining) => Ok(RecoverAnswer::new(remaining as u64).to_v2()),
             Err(error) => {
                 let reason = report::with_hint(&error, error.hint());
                 Err(match error {

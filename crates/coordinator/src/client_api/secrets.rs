@@ -68,15 +68,22 @@ impl Shared {
                 Ok((prepared, place))
             };
             let (prepared, held) = tokio::task::spawn_blocking(work).await.map_err(|_| interrupted())??;
-            place = held;
             let names: Vec<&str> = prepared.record.secrets.iter().map(|(name, _)| name.as_str()).collect();
             let (number, names) = (names.len().to_string(), names.join(","));
-            match self.api.writer.submit(Command::SetSecrets(prepared)).await {
-                Ok(()) => {
+            let (writer, audit) = (self.api.writer.clone(), self.api.audit.clone());
+            // A task of its own: what is stored is told to the audit stream, also if the caller hangs up meanwhile.
+            let store = async move {
+                let result = writer.submit(Command::SetSecrets(prepared)).await;
+                if result.is_ok() {
                     let details = [("number", number.as_str()), ("secrets", &names)];
-                    self.api.audit.changed(Peer::User(user.name()), "secrets set", &details);
-                    return Ok(success_without_data());
+                    audit.changed(Peer::User(user.name()), "secrets set", &details);
                 }
+                (result, held)
+            };
+            let (result, held) = tokio::spawn(store).await.map_err(|_| interrupted())?;
+            place = held;
+            match result {
+                Ok(()) => return Ok(success_without_data()),
                 // An update of the manifest came first: what it makes of the upload is seen by trying again.
                 Err(WriteError::Refused(refusal))
                     if *refusal == Refusal::DeploymentChanged && attempt < MAX_ATTEMPTS =>

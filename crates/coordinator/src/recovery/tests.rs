@@ -12,8 +12,8 @@ use marblerun_coordinator_core::identity::Identity;
 use marblerun_coordinator_core::record::{Genesis, Record};
 use marblerun_coordinator_core::set_manifest::prepare;
 use marblerun_pki::{AltNames, pem};
-use marblerun_sealing::{RecoveryRecipient, RecoveryShare, SealMode};
-use marblerun_storage::{CommitOptions, KEY_FILE, Opened, open_directory};
+use marblerun_sealing::{ManifestFingerprint, RecoveryRecipient, RecoveryShare, SealMode};
+use marblerun_storage::{CommitOptions, KEY_FILE, Opened, RecipientChange, open_directory};
 use tokio::runtime::{Builder, Runtime};
 
 use super::*;
@@ -34,11 +34,18 @@ struct Waiting {
     share: SecretBytes,
     signature: Vec<u8>,
     root: Vec<u8>,
+    /// How many secrets were still missing after each that was taken.
+    told: Arc<std::sync::Mutex<Vec<usize>>>,
 }
 
 impl Waiting {
     /// Has to be called in a runtime.
     fn new(directory: &Path) -> Self {
+        Self::under(directory, None)
+    }
+
+    /// A state whose storage was told another manifest than its records hold.
+    fn under(directory: &Path, told: Option<ManifestFingerprint>) -> Self {
         let trust = Arc::new(Trust::Simulation);
         let tee = Arc::new(marblerun_tee::detect(Some("1")).unwrap());
         let keys = Arc::new(TeeSealKeys(Arc::clone(&tee)));
@@ -61,7 +68,9 @@ impl Waiting {
         let public = secrets.shares.into_iter();
         let public = public.map(|share| RecoveryShare { public_key: share.public_key, share_hash: share.hash });
         let recipient = RecoveryRecipient::new(secrets.key, RecoveryScheme::Single, public.collect()).unwrap();
-        let options = CommitOptions { mode: SealMode::default(), recovery: Some(recipient).into() };
+        let fingerprint = told.unwrap_or_else(|| sealed_fingerprint(&fingerprint(&prepared.record.raw)));
+        let recovery = RecipientChange::to(Some(recipient), fingerprint);
+        let options = CommitOptions { mode: SealMode::default(), recovery };
         let records = [Record::Genesis(genesis), Record::ManifestSet(prepared.record)].map(|record| record.encode());
         let Opened::New(new) = open() else { panic!("expected an empty directory") };
         drop(new.create(options, &records.each_ref().map(SecretBytes::expose)).unwrap());
@@ -80,13 +89,15 @@ impl Waiting {
 
         let mut signature = vec![0; party.public_modulus_len()];
         party.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), share.expose(), &mut signature).unwrap();
-        Self { recoverer, setter, share, signature, root }
+        Self { recoverer, setter, share, signature, root, told: Arc::default() }
     }
 
     fn upload(&self) -> tokio::task::JoinHandle<Result<usize, UploadError>> {
         let recoverer = Arc::clone(&self.recoverer);
         let (share, signature) = (self.share.duplicate(), self.signature.clone());
-        tokio::spawn(async move { recoverer.upload(share, signature).await })
+        let told = Arc::clone(&self.told);
+        let then = move |remaining| told.lock().unwrap().push(remaining);
+        tokio::spawn(async move { recoverer.upload_then(share, signature, then).await })
     }
 
     fn upload_garbage(&self, length: usize) -> tokio::task::JoinHandle<Result<usize, UploadError>> {
@@ -142,6 +153,7 @@ fn a_party_that_goes_away_has_still_given_its_secret() {
         assert_eq!(waiting.status(), Status::Recovery);
         free.send(()).unwrap();
         until(async || waiting.status() == Status::AcceptingMarbles).await;
+        until(async || *waiting.told.lock().unwrap() == [0]).await;
         let root = pem::encode("CERTIFICATE", &waiting.root);
         assert!(
             waiting.recoverer.quoter.answer(&[]).unwrap().cert.ends_with(&root),

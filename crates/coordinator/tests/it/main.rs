@@ -7,6 +7,7 @@ mod authorisation;
 mod client_api;
 mod concurrent;
 mod flood;
+mod hanging_up;
 mod limits;
 mod limits_page;
 mod marble_api;
