@@ -9,15 +9,15 @@ use hyper::body::Bytes;
 ///
 /// Anybody may ask, on many streams at once, and read slowly or never: each time must cost a reference, not a copy.
 #[derive(Debug)]
-pub(super) struct Encoded<T>(ArcSwapOption<(Arc<T>, Bytes)>);
+pub(super) struct Encoded<T: ?Sized>(ArcSwapOption<(Arc<T>, Bytes)>);
 
-impl<T> Default for Encoded<T> {
+impl<T: ?Sized> Default for Encoded<T> {
     fn default() -> Self {
         Self(ArcSwapOption::empty())
     }
 }
 
-impl<T> Encoded<T> {
+impl<T: ?Sized> Encoded<T> {
     /// The answer made of `value`, which is encoded only if it is another one than the last.
     pub(super) fn of(&self, value: &Arc<T>, encode: impl FnOnce(&T) -> String) -> Bytes {
         if let Some(kept) = self.0.load_full()

@@ -82,6 +82,8 @@ struct Shared {
     /// The long answers that everyone gets, by version.
     manifest_answers: [Encoded<Vec<u8>>; 2],
     quote_answers: [Encoded<QuoteAnswer>; 2],
+    /// Known by the newest line: no two states have the same one and other lines before it.
+    update_log_answers: [Encoded<str>; 2],
     /// The same in both versions.
     pending_answer: Encoded<PendingUpdate>,
     updates: Arc<Semaphore>,
@@ -90,13 +92,14 @@ struct Shared {
 /// Everything that the client listener answers.
 pub fn router(api: ClientApi) -> Router {
     let quotes = Arc::new(Semaphore::new(MAX_QUOTES_IN_FLIGHT));
-    let (manifest_answers, quote_answers, pending_answer) = Default::default();
+    let (manifest_answers, quote_answers, update_log_answers, pending_answer) = Default::default();
     let shared = Shared {
         api,
         quotes,
         uploads: secrets::places(),
         manifest_answers,
         quote_answers,
+        update_log_answers,
         pending_answer,
         updates: updates::places(),
     };
@@ -118,8 +121,8 @@ async fn dispatch(State(shared): State<Arc<Shared>>, request: Request) -> Respon
         ("POST", v2::MANIFEST) => (V2, shared.set_manifest(V2, request).await.map(Bytes::from)),
         ("GET", v1::QUOTE) => (V1, shared.quote(V1, None).await),
         ("GET", v2::QUOTE) => (V2, shared.quote(V2, query.as_deref()).await),
-        ("GET", v1::UPDATE) => (V1, shared.update_log(V1).map(Bytes::from)),
-        ("GET", v2::UPDATE) => (V2, shared.update_log(V2).map(Bytes::from)),
+        ("GET", v1::UPDATE) => (V1, shared.update_log(V1)),
+        ("GET", v2::UPDATE) => (V2, shared.update_log(V2)),
         ("GET", v1::SECRETS) => (V1, shared.secrets(V1, &request).map(Bytes::from)),
         ("GET", v2::SECRETS) => (V2, shared.secrets(V2, &request).map(Bytes::from)),
         ("POST", v1::SECRETS) => (V1, shared.set_secrets(V1, request).await.map(Bytes::from)),
@@ -235,17 +238,20 @@ impl Shared {
         Ok(if is_kept { self.quote_answers[version as usize].of(&answer, encode) } else { encode(&answer).into() })
     }
 
-    fn update_log(&self, version: Version) -> Result<String, Failure> {
+    fn update_log(&self, version: Version) -> Result<Bytes, Failure> {
         let view = self.api.view.load();
-        if view.snapshot.deployment().is_none() {
+        let log = &view.snapshot.update_log;
+        // The first manifest writes the first line.
+        let Some(newest) = log.last() else {
             return Err(Failure::Read("expected a Coordinator with a manifest, got one without".into()));
-        }
-        let lines = view.snapshot.update_log.iter().map(|line| line.to_string()).collect();
-        let answer = UpdateLogAnswer { update_log: lines };
-        Ok(match version {
-            Version::V1 => answer.to_v1(),
-            Version::V2 => answer.to_v2(),
-        })
+        };
+        Ok(self.update_log_answers[version as usize].of(newest, |_| {
+            let answer = UpdateLogAnswer { update_log: log.iter().map(|line| line.to_string()).collect() };
+            match version {
+                Version::V1 => answer.to_v1(),
+                Version::V2 => answer.to_v2(),
+            }
+        }))
     }
 }
 

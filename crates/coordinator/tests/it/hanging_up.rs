@@ -1,4 +1,4 @@
-//! Uploads whose clients go away before their answer.
+//! Uploads whose clients go away before their answer, and the log of uploads for everyone.
 
 use std::time::{Duration, Instant};
 
@@ -60,5 +60,19 @@ async fn whoever_hangs_up_stores_nothing_that_the_audit_stream_does_not_tell() {
         }
         assert!(Instant::now() < deadline, "{stored} are stored, {told} are told");
         tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+#[tokio::test]
+async fn all_who_read_the_update_log_share_one_copy_of_the_newest() {
+    // One copy alone would exceed it.
+    let running = Running::with_limits(Limits { max_answer_bytes_in_flight: 64 << 10, ..Limits::default() }).await;
+    let user = set_manifest(&running, &"a".repeat(8 << 10)).await;
+    for uploads in 1..=20 {
+        assert_eq!(running.ask_as(&user, "POST", "/secrets", upload()).await.status, 200);
+        for path in ["/update", "/api/v2/update"] {
+            let answer = running.get(path).await;
+            assert_eq!((answer.status.as_u16(), answer.text.matches("Secret set").count()), (200, uploads), "{path}");
+        }
     }
 }
