@@ -19,7 +19,7 @@ pub struct Statement {
     /// The newest record of the sealed log; `None` where nothing is sealed.
     pub log_head: Option<LogHead>,
     /// In recovery mode: the state that waits. It is what the storage says and proven only by the recovery, which refuses
-    /// an older one.
+    /// an older one and one with another manifest.
     pub recovering: Option<Recovering>,
 }
 
@@ -30,6 +30,8 @@ pub struct Recovering {
     pub deployment: String,
     /// The newest record of its log.
     pub log_head: LogHead,
+    /// SHA-256 of the manifest in force, hex; `None` where the storage does not say.
+    pub manifest_fingerprint: Option<String>,
 }
 
 /// The newest record of the sealed log.
@@ -80,6 +82,7 @@ impl Encode for Recovering {
         ObjectEncoder::new(out)
             .member("deployment", self.deployment.as_str())
             .member("logHead", &self.log_head)
+            .member("manifestFingerprint", &self.manifest_fingerprint)
             .finish();
     }
 }
@@ -117,11 +120,12 @@ mod tests {
             r#"{"version":1,"deployment":"00ff","trustClass":"software","rootHashes":["aa"],"anchor":"none","manifestFingerprint":null,"logHead":{"epoch":1,"sequence":7,"hash":"bb"}}"#
         );
         let log_head = LogHead { epoch: 2, sequence: 9, hash: "cc".to_owned() };
-        let recovering = Some(Recovering { deployment: "11".to_owned(), log_head });
+        let manifest_fingerprint = Some("dd".to_owned());
+        let recovering = Some(Recovering { deployment: "11".to_owned(), log_head, manifest_fingerprint });
         let waiting = Statement { deployment: String::new(), log_head: None, recovering, ..statement };
         assert_eq!(
             waiting.to_text(),
-            r#"{"version":1,"deployment":"","trustClass":"software","rootHashes":["aa"],"anchor":"none","manifestFingerprint":null,"logHead":null,"recovering":{"deployment":"11","logHead":{"epoch":2,"sequence":9,"hash":"cc"}}}"#
+            r#"{"version":1,"deployment":"","trustClass":"software","rootHashes":["aa"],"anchor":"none","manifestFingerprint":null,"logHead":null,"recovering":{"deployment":"11","logHead":{"epoch":2,"sequence":9,"hash":"cc"},"manifestFingerprint":"dd"}}"#
         );
     }
 

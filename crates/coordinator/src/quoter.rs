@@ -12,7 +12,7 @@ use tracing::warn;
 
 use crate::report;
 use crate::trust::Trust;
-use crate::view::{SharedView, View, statement_head};
+use crate::view::{ClaimedState, SharedView, View, statement_head};
 
 /// Makes quotes and keeps the one without nonce.
 pub struct Quoter {
@@ -22,9 +22,10 @@ pub struct Quoter {
     kept: ArcSwapOption<Kept>,
 }
 
-/// A quote without nonce, and whose certificates it speaks for.
+/// A quote without nonce, and what it speaks for.
 struct Kept {
     identity: Arc<Identity>,
+    recovering: Option<ClaimedState>,
     answer: Arc<QuoteAnswer>,
 }
 
@@ -48,7 +49,8 @@ impl Quoter {
     pub fn renew(&self) -> Result<(), EvidenceError> {
         let view = self.view.load();
         let answer = Arc::new(self.issue(&view, &[])?);
-        self.kept.store(Some(Arc::new(Kept { identity: Arc::clone(&view.snapshot.identity), answer })));
+        let identity = Arc::clone(&view.snapshot.identity);
+        self.kept.store(Some(Arc::new(Kept { identity, recovering: view.recovering, answer })));
         Ok(())
     }
 
@@ -60,8 +62,13 @@ impl Quoter {
     pub fn answer(&self, nonce: &[u8]) -> Result<Arc<QuoteAnswer>, EvidenceError> {
         let view = self.view.load();
         match &*self.kept.load() {
-            // Right after a recovery the kept one still speaks for the temporary root.
-            Some(kept) if nonce.is_empty() && Arc::ptr_eq(&kept.identity, &view.snapshot.identity) => {
+            // Right after a recovery the kept one still speaks for the temporary root, and after one that was refused
+            // perhaps of a manifest that is known better now.
+            Some(kept)
+                if nonce.is_empty()
+                    && Arc::ptr_eq(&kept.identity, &view.snapshot.identity)
+                    && kept.recovering == view.recovering =>
+            {
                 Ok(Arc::clone(&kept.answer))
             }
             _ => Ok(Arc::new(self.issue(&view, nonce)?)),
@@ -91,8 +98,9 @@ impl Quoter {
             manifest_fingerprint: view.snapshot.deployment().map(|deployment| deployment.fingerprint.clone()),
             log_head: view.log.map(|log| log.statement_head()),
             recovering: view.recovering.map(|claimed| Recovering {
-                deployment: claimed.deployment.to_string(),
-                log_head: statement_head(&claimed.head),
+                deployment: claimed.head.deployment.to_string(),
+                log_head: statement_head(&claimed.head.head),
+                manifest_fingerprint: claimed.manifest.map(|manifest| manifest.to_string()),
             }),
         }
     }

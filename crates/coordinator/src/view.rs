@@ -5,7 +5,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use marblerun_coordinator_core::snapshot::{Snapshot, Status};
 use marblerun_coordinator_core::statement::LogHead;
-use marblerun_sealing::{ClaimedHead, DeploymentId, HeadInfo};
+use marblerun_sealing::{ClaimedHead, DeploymentId, HeadInfo, ManifestFingerprint};
+use marblerun_storage::Recovery;
 use tokio::sync::watch;
 
 /// The newest durable state and where the log stands.
@@ -16,7 +17,23 @@ pub struct View {
     /// The sealed log; `None` while the stored state cannot be opened.
     pub log: Option<LogView>,
     /// What the storage says of the state that waits for recovery; not proven.
-    pub recovering: Option<ClaimedHead>,
+    pub recovering: Option<ClaimedState>,
+}
+
+/// What the storage says of a state that does not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimedState {
+    /// Where its log ends.
+    pub head: ClaimedHead,
+    /// The manifest in force, unless nothing fitting is said about it.
+    pub manifest: Option<ManifestFingerprint>,
+}
+
+impl ClaimedState {
+    /// What is said of the state that `recovery` waits for; `None` without a log head.
+    pub fn of(recovery: &Recovery) -> Option<Self> {
+        Some(Self { head: *recovery.claimed_head()?, manifest: recovery.claimed_manifest() })
+    }
 }
 
 /// The sealed log at the time of a [`View`].

@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use crate::recovery::{Check, RestoreError, restore};
 use crate::start::report_repairs;
 use crate::tls::Listeners;
-use crate::view::{LogView, SharedView, View};
+use crate::view::{ClaimedState, LogView, SharedView, View};
 
 /// Commands that wait for the writer; further callers wait for a place.
 const QUEUE: usize = 1024;
@@ -159,7 +159,7 @@ pub fn start(
 pub fn view(ledger: &Ledger, backing: &Backing) -> View {
     let (log, recovering) = match backing {
         Backing::Log(log) => (Some(LogView { deployment: log.deployment_id(), head: log.head() }), None),
-        Backing::Recovery(recovery, _) => (None, recovery.claimed_head().copied()),
+        Backing::Recovery(recovery, _) => (None, ClaimedState::of(recovery)),
     };
     View { snapshot: ledger.snapshot(), log, recovering }
 }
@@ -322,6 +322,8 @@ impl Writer {
             Err(refused) => {
                 let (recovery, error) = *refused;
                 self.backing = Some(Backing::Recovery(Box::new(recovery), genesis));
+                // A refusal may have proven what is to be told of the state.
+                self.publish();
                 Err(error)
             }
         }

@@ -1,6 +1,6 @@
 //! Why stored bytes were refused, and why sealing failed.
 
-use crate::identity::{DeploymentId, SealPolicy, TrustClass};
+use crate::identity::{DeploymentId, ManifestFingerprint, SealPolicy, TrustClass};
 use crate::keys::SealKeyError;
 
 /// Why a stored state does not open. `record` is a sequence number, `offset` a position in the named object.
@@ -41,6 +41,20 @@ pub enum Fault {
     /// The wrap for the recovery recipient is not the one that the log demands.
     #[error("sealed_recovery is not the one that the log holds: an older copy, or recovery was removed since")]
     RecoverySuperseded,
+    /// The manifest's fingerprint in the wrap for the recovery recipient is not authentic.
+    #[error("sealed_recovery names manifest {claimed}, which its own key does not confirm: it was changed")]
+    RecoveryManifestChanged {
+        /// What the file says.
+        claimed: ManifestFingerprint,
+    },
+    /// The wrap for the recovery recipient is the right one, but named a manifest that is not in force any more.
+    #[error("sealed_recovery claimed that manifest {claimed} is in force, but the log holds {log}")]
+    RecoveryManifestOutdated {
+        /// What the file said at the start, and so what was told.
+        claimed: ManifestFingerprint,
+        /// What the log's own copy says.
+        log: ManifestFingerprint,
+    },
     /// The log was exchanged after the Coordinator said what it would recover.
     #[error("sealed_data goes back: at the start it ended with record {claimed}, now with record {opened}")]
     WentBack {
@@ -191,6 +205,11 @@ impl Fault {
             Self::OnlyRecovery => Some("restore sealed_data from a backup, or move sealed_recovery away to start anew"),
             Self::RecoveryMissing => Some("restore sealed_recovery from a backup"),
             Self::RecoverySuperseded => Some("restore the newest sealed_recovery and use the newest shares"),
+            Self::RecoveryManifestChanged { .. } => Some("restore sealed_recovery from a backup"),
+            Self::RecoveryManifestOutdated { .. } => Some(
+                "the file is an older copy or a crash left it so; compare the manifest that the Coordinator tells from \
+                 now on, then give all secrets again",
+            ),
             Self::WrongRecoveryKey => Some("check that all shares are of this deployment and of the newest set"),
             Self::ForeignRecovery { .. } => Some("restore sealed_recovery and sealed_data of the same deployment"),
             Self::DataMissing => Some("restore sealed_data from a backup, or move sealed_key away to start anew"),

@@ -67,6 +67,37 @@ impl fmt::Debug for RecordHash {
     }
 }
 
+/// SHA-256 of the manifest that a state is under; public, and to this crate just 32 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ManifestFingerprint([u8; ManifestFingerprint::LEN]);
+
+impl ManifestFingerprint {
+    /// Length in bytes.
+    pub const LEN: usize = 32;
+
+    /// A fingerprint that is known already.
+    pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// The fingerprint's bytes.
+    pub fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ManifestFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
+impl fmt::Debug for ManifestFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ManifestFingerprint({self})")
+    }
+}
+
 /// The newest record of a log: public, part of status and attestation statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadInfo {

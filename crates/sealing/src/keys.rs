@@ -133,6 +133,13 @@ impl EpochKey {
         crypto::derive_key(self.key.as_slice(), self.deployment.as_bytes(), &info)
     }
 
+    /// The key that authenticates the manifest's fingerprint in `sealed_recovery`. It is used with HMAC only.
+    pub(crate) fn recovery_manifest_key(&self) -> Result<Key, SealError> {
+        let epoch = self.epoch.to_le_bytes();
+        let info: [&[u8]; 2] = [b"marblerun recovery manifest key v1\0", &epoch];
+        crypto::derive_key(self.key.as_slice(), self.deployment.as_bytes(), &info)
+    }
+
     /// Encodes `sealed_key`: this epoch key, wrapped with the TEE's key of `policy`, bound to `trust`.
     ///
     /// # Errors

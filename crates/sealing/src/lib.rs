@@ -29,7 +29,9 @@ mod writer;
 pub use fault::{Fault, SealError};
 pub use frame::{MAX_BATCH_BYTES, MAX_PAYLOAD_BYTES, RecordNonce, record_nonces};
 pub use head::{ClaimedHead, HEAD_LEN, HEADER_LEN, LogHeader};
-pub use identity::{DeploymentId, HeadInfo, RecordHash, SealMode, SealPolicy, TrustClass, TrustContext};
+pub use identity::{
+    DeploymentId, HeadInfo, ManifestFingerprint, RecordHash, SealMode, SealPolicy, TrustClass, TrustContext,
+};
 pub use keys::{EpochKey, FixedSealKeys, MAX_KEY_ID_BYTES, SealKey, SealKeyError, SealKeys, WrappedKeys};
 pub use reader::{StoredLog, TornTail, VerifiedLog, open_log, open_log_with_recovery};
 pub use recovery::{

@@ -11,7 +11,7 @@ use crate::frame::{self, Frame, FrameDefect, Kind};
 use crate::head::{Head, LogHeader};
 use crate::identity::{RecordHash, SealPolicy};
 use crate::keys::{EpochKey, SealKeys, WrappedKeys};
-use crate::recovery::WrappedForRecovery;
+use crate::recovery::{self, WrappedForRecovery};
 use crate::writer::LogWriter;
 
 /// The stored objects of one deployment, as the host gives them.
@@ -87,7 +87,9 @@ pub fn open_log(stored: &StoredLog, keys: &dyn SealKeys, trust: &TrustContext) -
 
 /// Opens the key in `sealed_recovery` with the key that the recovery shares make, and proves the log as [`open_log`].
 ///
-/// The wrap must be the one that the log itself holds, so that shares of an earlier set open nothing.
+/// The wrap must be the one that the log itself holds, so that shares of an earlier set open nothing. The file may name
+/// an earlier manifest than the log's own copy, which is [`VerifiedLog::recovery`]: whoever told somebody what the file
+/// says has to compare them.
 ///
 /// # Errors
 /// A [`Fault`] that names the kind and place of the first defect.
@@ -103,7 +105,7 @@ pub fn open_log_with_recovery(
         return Err(Fault::ForeignRecovery { recovery: epoch_key.deployment(), data: header.deployment });
     }
     let verified = verify(stored, epoch_key)?;
-    if verified.recovery.as_deref() != Some(sealed_recovery) {
+    if !verified.recovery.as_deref().is_some_and(|log| recovery::is_same_wrap(log, sealed_recovery)) {
         return Err(Fault::RecoverySuperseded);
     }
     Ok(verified)
@@ -117,7 +119,7 @@ fn verify(stored: &StoredLog, epoch_key: EpochKey) -> Result<VerifiedLog, Fault>
 
     let unconfirmed = walk.sequence - heads.newest().sequence;
     let Walk { epoch_key, policy, recovery, sequence, hash, end, records, .. } = walk;
-    let writer = LogWriter::at(epoch_key, policy, recovery.is_some(), sequence, hash, end)
+    let writer = LogWriter::at(epoch_key, policy, recovery.clone(), sequence, hash, end)
         .map_err(|_| Fault::WrongKey { policy })?;
     Ok(VerifiedLog {
         records,

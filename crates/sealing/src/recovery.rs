@@ -4,6 +4,9 @@
 //! whoever collects shares has to know: the scheme, how many are needed, the public keys of those who hold them, and the
 //! SHA-256 of each, so that a wrong share or a wrong signature is recognised when it arrives. All of it is authenticated
 //! data of the wrap, so it is proven once the recovery key is there; before that it is a hint from the untrusted disk.
+//!
+//! At its end the file claims which manifest is in force. An update that leaves the parties alone changes that without
+//! the recovery key, so it stands outside of the wrap, under a MAC whose key comes from the wrapped epoch key.
 
 use marblerun_secret::SecretBytes;
 use zeroize::Zeroizing;
@@ -11,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::bytes::Reader;
 use crate::crypto::{self, KEY_LEN, Key, TAG_LEN};
 use crate::fault::{Fault, SealError};
-use crate::identity::{DeploymentId, TrustClass, TrustContext};
+use crate::identity::{DeploymentId, ManifestFingerprint, TrustClass, TrustContext};
 use crate::keys::EpochKey;
 
 /// Length of a recovery key in bytes.
@@ -21,7 +24,7 @@ pub const MAX_RECOVERY_SHARES: usize = 4096;
 /// Longest public key of a holder in bytes; an RSA key of 8192 bits has 1062 with the usual exponent.
 pub const MAX_RECOVERY_PUBLIC_KEY_BYTES: usize = 1152;
 /// Longest `sealed_recovery` in bytes.
-pub const MAX_RECOVERY_BYTES: usize = FIXED_LEN + MAX_RECOVERY_SHARES * MAX_SHARE_LEN + KEY_LEN + TAG_LEN;
+pub const MAX_RECOVERY_BYTES: usize = FIXED_LEN + MAX_RECOVERY_SHARES * MAX_SHARE_LEN + KEY_LEN + TAG_LEN + CLAIM_LEN;
 
 const OBJECT: &str = "sealed_recovery";
 const MAGIC: &[u8; 8] = b"MRRECOVR";
@@ -30,6 +33,9 @@ const RECIPIENT_RECOVERY: u16 = 2;
 const FIXED_LEN: usize = 120;
 const HASH_LEN: usize = 32;
 const MAX_SHARE_LEN: usize = 2 + MAX_RECOVERY_PUBLIC_KEY_BYTES + HASH_LEN;
+const MAC_LEN: usize = 32;
+/// What follows the wrap: the manifest's fingerprint and its MAC.
+const CLAIM_LEN: usize = ManifestFingerprint::LEN + MAC_LEN;
 /// Shamir's scheme over GF(2^8) has one share per non-zero field element.
 const MAX_THRESHOLD_SHARES: usize = 255;
 
@@ -115,13 +121,14 @@ impl RecoveryRecipient {
 }
 
 impl EpochKey {
-    /// Encodes `sealed_recovery`: this epoch key for `recipient`, bound to `trust`.
+    /// Encodes `sealed_recovery`: this epoch key for `recipient`, bound to `trust`, while `manifest` is in force.
     ///
     /// `sequence` is the number of the record that holds the same bytes.
     pub(crate) fn wrap_for_recovery(
         &self,
         recipient: &RecoveryRecipient,
         trust: &TrustContext,
+        manifest: ManifestFingerprint,
         sequence: u64,
     ) -> Result<Vec<u8>, SealError> {
         let RecoveryRecipient { key, scheme, shares } = recipient;
@@ -152,6 +159,24 @@ impl EpochKey {
         let tag = crypto::seal(&wrap_key, 0, &aad(&out), wrapped.as_mut_slice())?;
         out.extend_from_slice(wrapped.as_slice());
         out.extend_from_slice(&tag);
+        self.claim_manifest(out, manifest)
+    }
+
+    /// The content of a `sealed_recovery` of this epoch with another manifest in force; who can open it stays.
+    ///
+    /// `file` comes from the log, which proves it.
+    pub(crate) fn wrap_for_same_recovery(
+        &self,
+        file: &[u8],
+        manifest: ManifestFingerprint,
+    ) -> Result<Vec<u8>, SealError> {
+        self.claim_manifest(wrap_in(file).to_vec(), manifest)
+    }
+
+    fn claim_manifest(&self, mut out: Vec<u8>, manifest: ManifestFingerprint) -> Result<Vec<u8>, SealError> {
+        out.extend_from_slice(manifest.as_bytes());
+        let mac = crypto::mac(&self.recovery_manifest_key()?, &claim_input(&out));
+        out.extend_from_slice(&mac);
         Ok(out)
     }
 }
@@ -169,6 +194,10 @@ pub struct WrappedForRecovery {
     shares: Vec<RecoveryShare>,
     aad: Vec<u8>,
     sealed: Vec<u8>,
+    manifest: ManifestFingerprint,
+    /// Everything before the MAC, as it goes into it.
+    claim: Vec<u8>,
+    mac: [u8; MAC_LEN],
 }
 
 impl WrappedForRecovery {
@@ -224,10 +253,27 @@ impl WrappedForRecovery {
         }
         let aad = aad(&bytes[..reader.position()]);
         let sealed = reader.take(KEY_LEN + TAG_LEN).ok_or(malformed(reader, CUT))?.to_vec();
+        let manifest = ManifestFingerprint::from_bytes(reader.array().ok_or(malformed(reader, CUT))?);
+        let claim = claim_input(&bytes[..reader.position()]);
+        let mac = reader.array().ok_or(malformed(reader, CUT))?;
         if !reader.is_at_end() {
-            return Err(malformed(reader, "bytes after the tag"));
+            return Err(malformed(reader, "bytes after the MAC"));
         }
-        Ok(Self { class, trust_digest, deployment, epoch, sequence, scheme, salt, shares, aad, sealed })
+        Ok(Self {
+            class,
+            trust_digest,
+            deployment,
+            epoch,
+            sequence,
+            scheme,
+            salt,
+            shares,
+            aad,
+            sealed,
+            manifest,
+            claim,
+            mac,
+        })
     }
 
     /// The deployment that the file claims.
@@ -240,9 +286,15 @@ impl WrappedForRecovery {
         self.epoch
     }
 
-    /// Number of the log's record that was written together with the file.
+    /// Number of the log's record with which these parties became the recipient.
     pub fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// The manifest that the file claims to be in force. Whoever writes the disk can write this too, until
+    /// [`WrappedForRecovery::open`].
+    pub fn claimed_manifest(&self) -> ManifestFingerprint {
+        self.manifest
     }
 
     /// How the shares make the key.
@@ -277,7 +329,7 @@ impl WrappedForRecovery {
     /// Proves the file with the recovery key that the shares made, and unwraps the epoch key.
     ///
     /// # Errors
-    /// [`Fault::TrustClass`], [`Fault::TrustRoots`] or [`Fault::WrongRecoveryKey`].
+    /// [`Fault::TrustClass`], [`Fault::TrustRoots`], [`Fault::WrongRecoveryKey`] or [`Fault::RecoveryManifestChanged`].
     pub fn open(&self, recovery_key: &SecretBytes, trust: &TrustContext) -> Result<EpochKey, Fault> {
         self.check_trust(trust)?;
         if recovery_key.len() != RECOVERY_KEY_BYTES {
@@ -290,7 +342,12 @@ impl WrappedForRecovery {
             return Err(Fault::WrongRecoveryKey);
         }
         key.copy_from_slice(&opened);
-        Ok(EpochKey::from_parts(key, self.deployment, self.epoch))
+        let epoch_key = EpochKey::from_parts(key, self.deployment, self.epoch);
+        let mac_key = epoch_key.recovery_manifest_key().map_err(|_| Fault::WrongRecoveryKey)?;
+        if !crypto::mac_is_valid(&mac_key, &self.claim, &self.mac) {
+            return Err(Fault::RecoveryManifestChanged { claimed: self.manifest });
+        }
+        Ok(epoch_key)
     }
 }
 
@@ -300,6 +357,20 @@ impl WrappedForRecovery {
 /// As [`WrappedForRecovery::parse`] and [`WrappedForRecovery::open`].
 pub fn open_recovery(bytes: &[u8], recovery_key: &SecretBytes, trust: &TrustContext) -> Result<EpochKey, Fault> {
     WrappedForRecovery::parse(bytes)?.open(recovery_key, trust)
+}
+
+/// Whether two files are for the same recipient and its same shares; the manifest may differ.
+pub(crate) fn is_same_wrap(one: &[u8], other: &[u8]) -> bool {
+    wrap_in(one) == wrap_in(other)
+}
+
+/// All of a file but its claim about the manifest.
+fn wrap_in(file: &[u8]) -> &[u8] {
+    &file[..file.len().saturating_sub(CLAIM_LEN)]
+}
+
+fn claim_input(file: &[u8]) -> Vec<u8> {
+    [b"marblerun recovery manifest v1\0", file].concat()
 }
 
 fn malformed(reader: &Reader<'_>, what: &'static str) -> Fault {
@@ -318,6 +389,7 @@ fn aad(plain: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    const MANIFEST: ManifestFingerprint = ManifestFingerprint::from_bytes([0x3a; 32]);
     const THRESHOLD: RecoveryScheme = RecoveryScheme::Threshold { threshold: 2 };
 
     fn recovery_key(byte: u8) -> SecretBytes {
@@ -347,7 +419,7 @@ mod tests {
     fn wrap(scheme: RecoveryScheme, count: usize) -> Result<(EpochKey, Vec<u8>), SealError> {
         let epoch_key = EpochKey::generate(DeploymentId::from_bytes([7; 16])).unwrap();
         let recipient = RecoveryRecipient::new(recovery_key(3), scheme, shares(count))?;
-        let bytes = epoch_key.wrap_for_recovery(&recipient, &trust(TrustClass::Software, 1), 42).unwrap();
+        let bytes = epoch_key.wrap_for_recovery(&recipient, &trust(TrustClass::Software, 1), MANIFEST, 42).unwrap();
         Ok((epoch_key, bytes))
     }
 
@@ -364,6 +436,7 @@ mod tests {
             let parsed = WrappedForRecovery::parse(&bytes).unwrap();
             assert_eq!((parsed.scheme(), parsed.needed(), parsed.shares()), (scheme, needed, &shares(count)[..]));
             assert_eq!((parsed.deployment(), parsed.epoch(), parsed.sequence()), (epoch_key.deployment(), 1, 42));
+            assert_eq!(parsed.claimed_manifest(), MANIFEST);
             assert_eq!(open(&bytes).unwrap().key().as_slice(), epoch_key.key().as_slice());
             assert!(!bytes.windows(32).any(|window| window == epoch_key.key().as_slice() || window == [3; 32]));
         }
@@ -427,10 +500,43 @@ mod tests {
     }
 
     #[test]
+    fn another_manifest_needs_no_recovery_key_and_changes_nothing_else() {
+        let (epoch_key, bytes) = wrap(THRESHOLD, 3).unwrap();
+        let other = ManifestFingerprint::from_bytes([0x3b; 32]);
+        let updated = epoch_key.wrap_for_same_recovery(&bytes, other).unwrap();
+        assert_eq!((wrap_in(&updated), updated.len()), (wrap_in(&bytes), bytes.len()));
+        assert_eq!(WrappedForRecovery::parse(&updated).unwrap().claimed_manifest(), other);
+        assert_eq!(open(&updated).unwrap().key().as_slice(), epoch_key.key().as_slice());
+        assert_eq!(epoch_key.wrap_for_same_recovery(&updated, MANIFEST).unwrap(), bytes);
+    }
+
+    // rules: R28
+    #[test]
+    fn a_manifest_that_the_wrapped_key_does_not_confirm_is_refused_by_name() {
+        let (_, bytes) = wrap(THRESHOLD, 3).unwrap();
+        let claim = bytes.len() - CLAIM_LEN;
+        for position in claim..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[position] ^= 1;
+            assert!(matches!(open(&changed), Err(Fault::RecoveryManifestChanged { .. })), "byte {position}");
+        }
+        // The claim of another file of the same epoch and manifest is none of this one.
+        let (epoch_key, _) = wrap(THRESHOLD, 3).unwrap();
+        let recipient = |shares| RecoveryRecipient::new(recovery_key(3), RecoveryScheme::AllOf, shares).unwrap();
+        let software = trust(TrustClass::Software, 1);
+        let [one, two] = [2, 3]
+            .map(|count| epoch_key.wrap_for_recovery(&recipient(shares(count)), &software, MANIFEST, 42).unwrap());
+        let mixed = [wrap_in(&one), &two[two.len() - CLAIM_LEN..]].concat();
+        let fault = open(&mixed).unwrap_err();
+        assert!(matches!(fault, Fault::RecoveryManifestChanged { claimed: MANIFEST }), "{fault}");
+        assert!(fault.hint().is_some());
+    }
+
+    #[test]
     fn each_wrap_has_its_own_salt() {
         let (epoch_key, first) = wrap(RecoveryScheme::Single, 1).unwrap();
         let recipient = RecoveryRecipient::new(recovery_key(3), RecoveryScheme::Single, shares(1)).unwrap();
-        let second = epoch_key.wrap_for_recovery(&recipient, &trust(TrustClass::Software, 1), 42).unwrap();
+        let second = epoch_key.wrap_for_recovery(&recipient, &trust(TrustClass::Software, 1), MANIFEST, 42).unwrap();
         assert_ne!(first[88..120], second[88..120]);
     }
 
@@ -440,7 +546,7 @@ mod tests {
         let shares = vec![share; MAX_RECOVERY_SHARES];
         let recipient = RecoveryRecipient::new(recovery_key(3), RecoveryScheme::AllOf, shares).unwrap();
         let epoch_key = EpochKey::generate(DeploymentId::from_bytes([7; 16])).unwrap();
-        let bytes = epoch_key.wrap_for_recovery(&recipient, &trust(TrustClass::Software, 1), 42).unwrap();
+        let bytes = epoch_key.wrap_for_recovery(&recipient, &trust(TrustClass::Software, 1), MANIFEST, 42).unwrap();
         assert_eq!(bytes.len(), MAX_RECOVERY_BYTES);
         open(&bytes).unwrap();
     }

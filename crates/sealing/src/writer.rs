@@ -6,7 +6,7 @@ use crate::crypto::{self, Key};
 use crate::fault::SealError;
 use crate::frame::{self, Header, Kind, MAX_BATCH_BYTES};
 use crate::head::{HEAD_LEN, Head, LogHeader};
-use crate::identity::{DeploymentId, HeadInfo, RecordHash, SealPolicy, TrustContext};
+use crate::identity::{DeploymentId, HeadInfo, ManifestFingerprint, RecordHash, SealPolicy, TrustContext};
 use crate::keys::EpochKey;
 use crate::recovery::RecoveryRecipient;
 
@@ -25,8 +25,8 @@ pub struct LogWriter {
     hash: RecordHash,
     log_bytes: u64,
     policy: SealPolicy,
-    /// True if a recovery recipient is in force.
-    has_recovery: bool,
+    /// Content of `sealed_recovery`, if a recovery recipient is in force.
+    recovery: Option<Vec<u8>>,
     start: Option<Start>,
 }
 
@@ -35,6 +35,8 @@ pub struct LogWriter {
 pub enum RecoveryChange<'a> {
     /// It stays as it is.
     Keep,
+    /// It stays who it is, if there is one; this manifest is in force from these records on.
+    KeepUnder(ManifestFingerprint),
     /// There is none from these records on.
     Remove,
     /// The epoch key is wrapped for this one.
@@ -43,6 +45,8 @@ pub enum RecoveryChange<'a> {
         recipient: &'a RecoveryRecipient,
         /// What the wrap is bound to.
         trust: &'a TrustContext,
+        /// The manifest that is in force from these records on.
+        manifest: ManifestFingerprint,
     },
 }
 
@@ -106,19 +110,19 @@ impl LogWriter {
     /// If the provider fails.
     pub fn new(epoch_key: EpochKey, policy: SealPolicy) -> Result<Self, SealError> {
         let hash = frame::genesis_hash(epoch_key.deployment());
-        Self::at(epoch_key, policy, false, 0, hash, 0)
+        Self::at(epoch_key, policy, None, 0, hash, 0)
     }
 
     pub(crate) fn at(
         epoch_key: EpochKey,
         policy: SealPolicy,
-        has_recovery: bool,
+        recovery: Option<Vec<u8>>,
         sequence: u64,
         hash: RecordHash,
         log_bytes: u64,
     ) -> Result<Self, SealError> {
         let head_key = epoch_key.head_key()?;
-        Ok(Self { epoch_key, head_key, sequence, hash, log_bytes, policy, has_recovery, start: None })
+        Ok(Self { epoch_key, head_key, sequence, hash, log_bytes, policy, recovery, start: None })
     }
 
     /// The header of this log.
@@ -179,7 +183,7 @@ impl LogWriter {
         if total > MAX_BATCH_BYTES {
             return Err(SealError::BatchTooLarge { max: MAX_BATCH_BYTES, got: total });
         }
-        let is_changed = self.is_changed_by(change);
+        let is_changed = self.is_changed_by(change)?;
         if is_changed && payloads.is_empty() {
             return Err(SealError::RecoveryAlone);
         }
@@ -215,34 +219,46 @@ impl LogWriter {
         self.hash = batch.hash;
         self.log_bytes = batch.log_bytes;
         self.policy = batch.policy;
-        self.has_recovery = match batch.recovery {
-            RecoveryFile::Unchanged => self.has_recovery,
-            RecoveryFile::Removed => false,
-            RecoveryFile::Written(_) => true,
-        };
+        match batch.recovery {
+            RecoveryFile::Unchanged => {}
+            RecoveryFile::Removed => self.recovery = None,
+            RecoveryFile::Written(file) => self.recovery = Some(file),
+        }
         self.start = Some(batch.start);
         self.head()
     }
 
     /// True if `change` is one, and so needs a record.
-    pub fn is_changed_by(&self, change: RecoveryChange<'_>) -> bool {
-        match change {
+    ///
+    /// # Errors
+    /// If the provider fails.
+    pub fn is_changed_by(&self, change: RecoveryChange<'_>) -> Result<bool, SealError> {
+        Ok(match change {
             RecoveryChange::Keep => false,
-            RecoveryChange::Remove => self.has_recovery,
+            RecoveryChange::KeepUnder(manifest) => self.recovery_under(manifest)? != RecoveryFile::Unchanged,
+            RecoveryChange::Remove => self.recovery.is_some(),
             RecoveryChange::Set { .. } => true,
-        }
+        })
     }
 
     /// `change` for a record that follows record `sequence`.
     fn recovery_file(&self, change: RecoveryChange<'_>, sequence: u64) -> Result<RecoveryFile, SealError> {
         Ok(match change {
-            RecoveryChange::Remove if self.has_recovery => RecoveryFile::Removed,
+            RecoveryChange::Remove if self.recovery.is_some() => RecoveryFile::Removed,
             RecoveryChange::Keep | RecoveryChange::Remove => RecoveryFile::Unchanged,
-            RecoveryChange::Set { recipient, trust } => {
+            RecoveryChange::KeepUnder(manifest) => self.recovery_under(manifest)?,
+            RecoveryChange::Set { recipient, trust, manifest } => {
                 let sequence = sequence.checked_add(1).ok_or(SealError::Exhausted)?;
-                RecoveryFile::Written(self.epoch_key.wrap_for_recovery(recipient, trust, sequence)?)
+                RecoveryFile::Written(self.epoch_key.wrap_for_recovery(recipient, trust, manifest, sequence)?)
             }
         })
+    }
+
+    /// The file of the recipient in force, with `manifest`.
+    fn recovery_under(&self, manifest: ManifestFingerprint) -> Result<RecoveryFile, SealError> {
+        let Some(before) = &self.recovery else { return Ok(RecoveryFile::Unchanged) };
+        let file = self.epoch_key.wrap_for_same_recovery(before, manifest)?;
+        Ok(if file == *before { RecoveryFile::Unchanged } else { RecoveryFile::Written(file) })
     }
 
     fn head_at(&self, sequence: u64, hash: RecordHash, log_bytes: u64) -> [u8; HEAD_LEN] {
@@ -361,7 +377,8 @@ mod tests {
             vec![RecoveryShare { public_key: vec![1; 32], share_hash: [2; 32] }],
         );
         let trust = TrustContext::new(TrustClass::Simulation, Vec::new());
-        let change = RecoveryChange::Set { recipient: &recipient.unwrap(), trust: &trust };
+        let manifest = ManifestFingerprint::from_bytes([3; 32]);
+        let change = RecoveryChange::Set { recipient: &recipient.unwrap(), trust: &trust, manifest };
         let batch = writer.prepare_with(&[b"a", b"b"], SealPolicy::UniqueKey, change).unwrap();
         let mut frames = batch.frames();
         let mut found = Vec::new();

@@ -8,11 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use marblerun_sealing::{
-    FixedSealKeys, RecoveryRecipient, RecoveryScheme, RecoveryShare, SealKeys, SealMode, SealPolicy, TrustClass,
-    TrustContext,
+    FixedSealKeys, ManifestFingerprint, RecoveryRecipient, RecoveryScheme, RecoveryShare, SealKeys, SealMode,
+    SealPolicy, TrustClass, TrustContext,
 };
 use marblerun_secret::SecretBytes;
-use marblerun_storage::{CommitOptions, Opened, SealedLog, open_directory};
+use marblerun_storage::{CommitOptions, Opened, RecipientChange, SealedLog, open_directory};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args_os().nth(1).ok_or("usage: golden_state <new directory>")?;
@@ -30,6 +30,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let threshold = RecoveryScheme::Threshold { threshold: 2 };
     log.commit_with(recoverable(SealPolicy::UniqueKey, 0x22, threshold, 3)?, &[b"manifest 2"])?;
     log.commit(&[&[7; 1000]])?;
+    // Under the last manifest the recipient stays.
+    let recovery = RecipientChange::Keep { manifest: ManifestFingerprint::from_bytes([0x33; 32]) };
+    log.commit_with(CommitOptions { mode: SealMode::Sealed(SealPolicy::UniqueKey), recovery }, &[b"manifest 3"])?;
     Ok(())
 }
 
@@ -55,5 +58,6 @@ fn recoverable(
     let share = |number| RecoveryShare { public_key: vec![byte; 292 + usize::from(number)], share_hash: [number; 32] };
     let key = SecretBytes::new(vec![byte; 32]);
     let recipient = RecoveryRecipient::new(key, scheme, (1..=count).map(share).collect())?;
-    Ok(CommitOptions { mode: SealMode::Sealed(policy), recovery: Some(recipient).into() })
+    let manifest = ManifestFingerprint::from_bytes([!byte; 32]);
+    Ok(CommitOptions { mode: SealMode::Sealed(policy), recovery: RecipientChange::to(Some(recipient), manifest) })
 }

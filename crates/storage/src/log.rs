@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use marblerun_sealing::{
-    Batch, ClaimedHead, DeploymentId, EpochKey, Fault, HeadInfo, LogWriter, RecoveryChange, RecoveryFile,
-    RecoveryRecipient, SealError, SealKeys, SealMode, SealPolicy, TornTail, TrustContext, VerifiedLog,
+    Batch, ClaimedHead, DeploymentId, EpochKey, Fault, HeadInfo, LogWriter, ManifestFingerprint, RecoveryChange,
+    RecoveryFile, RecoveryRecipient, SealError, SealKeys, SealMode, SealPolicy, TornTail, TrustContext, VerifiedLog,
     WrappedForRecovery, open_log, open_log_with_recovery,
 };
 use marblerun_secret::SecretBytes;
@@ -81,7 +81,12 @@ pub fn open(
             Err(fault) => (fault, recipient(recovery.as_deref(), &origin.trust)),
         },
     };
-    Ok(Opened::Recovery(Recovery { fault, recipient: recipient.map(Box::new), claimed, origin }))
+    let recipient = recipient.map(Box::new);
+    // What is said of another deployment is not said of this one.
+    let of_this =
+        recipient.as_ref().ok().filter(|file| claimed.is_some_and(|head| head.deployment == file.deployment()));
+    let claimed_manifest = of_this.map(|file| file.claimed_manifest());
+    Ok(Opened::Recovery(Recovery { fault, recipient, claimed, claimed_manifest, origin }))
 }
 
 /// What a stored wrap for the recovery recipient says about itself.
@@ -162,17 +167,26 @@ pub struct CommitOptions {
 #[derive(Debug, Default)]
 pub enum RecipientChange {
     /// Who could before, if somebody could.
-    Keep,
+    Keep {
+        /// The manifest that is in force from now on.
+        manifest: ManifestFingerprint,
+    },
     /// This recipient, and no former one.
-    Set(RecoveryRecipient),
+    Set {
+        /// The recipient.
+        recipient: RecoveryRecipient,
+        /// The manifest that is in force from now on.
+        manifest: ManifestFingerprint,
+    },
     /// Nobody any more.
     #[default]
     Remove,
 }
 
-impl From<Option<RecoveryRecipient>> for RecipientChange {
-    fn from(recipient: Option<RecoveryRecipient>) -> Self {
-        recipient.map_or(Self::Remove, Self::Set)
+impl RecipientChange {
+    /// `recipient` and no former one, or nobody; `manifest` is in force from now on.
+    pub fn to(recipient: Option<RecoveryRecipient>, manifest: ManifestFingerprint) -> Self {
+        recipient.map_or(Self::Remove, |recipient| Self::Set { recipient, manifest })
     }
 }
 
@@ -185,8 +199,10 @@ impl From<SealMode> for CommitOptions {
 impl CommitOptions {
     fn recovery_change<'a>(&'a self, trust: &'a TrustContext) -> RecoveryChange<'a> {
         match &self.recovery {
-            RecipientChange::Keep => RecoveryChange::Keep,
-            RecipientChange::Set(recipient) => RecoveryChange::Set { recipient, trust },
+            RecipientChange::Keep { manifest } => RecoveryChange::KeepUnder(*manifest),
+            RecipientChange::Set { recipient, manifest } => {
+                RecoveryChange::Set { recipient, trust, manifest: *manifest }
+            }
             RecipientChange::Remove => RecoveryChange::Remove,
         }
     }
@@ -256,6 +272,7 @@ pub struct Recovery {
     fault: Fault,
     recipient: Result<Box<WrappedForRecovery>, Fault>,
     claimed: Option<ClaimedHead>,
+    claimed_manifest: Option<ManifestFingerprint>,
     origin: Origin,
 }
 
@@ -278,14 +295,35 @@ impl Recovery {
         self.claimed.as_ref()
     }
 
+    /// The manifest that `sealed_recovery` claimed to be in force when it was found; `None` if it is unusable or of another
+    /// deployment than the claimed head. Proven only by [`Recovery::prove`]; where that refuses another manifest than this,
+    /// it leaves here the one that the log holds.
+    pub fn claimed_manifest(&self) -> Option<ManifestFingerprint> {
+        self.claimed_manifest
+    }
+
     /// Opens the state with the key that the recovery shares make. Nothing is written.
     ///
     /// # Errors
     /// [`NotRecovered`] gives the recovery back, so that another key can be tried.
     pub fn prove(mut self, recovery_key: &SecretBytes) -> Result<Proven, Box<NotRecovered>> {
-        match prove(&mut self.origin, recovery_key, self.claimed.as_ref()) {
-            Ok((verified, file)) => Ok(Proven { recovery: self, verified, file }),
-            Err(error) => Err(Box::new(NotRecovered { recovery: self, error })),
+        let (verified, file) = match prove(&mut self.origin, recovery_key, self.claimed.as_ref()) {
+            Ok(proven) => proven,
+            Err(error) => return Err(Box::new(NotRecovered { recovery: self, error })),
+        };
+        // The log's own copy; that there is one is proven with the key.
+        let recorded = verified.recovery.as_deref().ok_or(Fault::RecoverySuperseded);
+        let manifest = match recorded.and_then(WrappedForRecovery::parse) {
+            Ok(recorded) => recorded.claimed_manifest(),
+            Err(fault) => return Err(Box::new(NotRecovered { recovery: self, error: RecoverError::Refused(fault) })),
+        };
+        // The parties gave their secrets for the manifest that they were told.
+        match self.claimed_manifest.replace(manifest) {
+            Some(claimed) if claimed != manifest => {
+                let fault = Fault::RecoveryManifestOutdated { claimed, log: manifest };
+                Err(Box::new(NotRecovered { recovery: self, error: RecoverError::Refused(fault) }))
+            }
+            _ => Ok(Proven { recovery: self, verified, manifest, file }),
         }
     }
 
@@ -355,7 +393,8 @@ fn prove(
 pub struct Proven {
     recovery: Recovery,
     verified: VerifiedLog,
-    /// `sealed_recovery`, which is what the log holds.
+    manifest: ManifestFingerprint,
+    /// `sealed_recovery` as it is stored.
     file: Vec<u8>,
 }
 
@@ -365,6 +404,11 @@ impl Proven {
         &self.verified.records
     }
 
+    /// The manifest in force, as the log's copy of `sealed_recovery` says. Whoever understands the records has to compare it with the manifest in them.
+    pub fn manifest(&self) -> ManifestFingerprint {
+        self.manifest
+    }
+
     /// Wraps the state's key for this TEE and repairs what a crash left behind, so that the next start opens the state.
     ///
     /// A crash in between leaves a state that still needs the recovery key, or one that opens.
@@ -372,7 +416,7 @@ impl Proven {
     /// # Errors
     /// [`NotRecovered`] gives the recovery back; what was written then has not changed the state.
     pub fn restore(self) -> Result<Existing, Box<NotRecovered>> {
-        let Self { mut recovery, verified, file } = self;
+        let Self { mut recovery, verified, file, .. } = self;
         match settle(&mut recovery.origin, verified, Some(&file)) {
             Ok(settled) => Ok(settled.into_existing(recovery.origin)),
             Err(error) => Err(Box::new(NotRecovered { recovery, error: error.into() })),
@@ -473,7 +517,7 @@ impl SealedLog {
             Some(options) => options.recovery_change(&self.origin.trust),
             None => RecoveryChange::Keep,
         };
-        let same_recovery = !self.writer.is_changed_by(change);
+        let same_recovery = !self.writer.is_changed_by(change)?;
         if payloads.is_empty() && policy == before && same_recovery {
             return Ok(self.head());
         }

@@ -5,8 +5,9 @@
 
 use marblerun_sealing::{
     DeploymentId, EpochKey, Fault, FixedSealKeys, HEAD_LEN, HEADER_LEN, LogWriter, MAX_RECOVERY_PUBLIC_KEY_BYTES,
-    MAX_RECOVERY_SHARES, RecoveryChange, RecoveryFile, RecoveryRecipient, RecoveryScheme, RecoveryShare, SealError,
-    SealPolicy, StoredLog, TrustClass, TrustContext, WrappedForRecovery, WrappedKeys, open_log, record_nonces,
+    MAX_RECOVERY_SHARES, ManifestFingerprint, RecoveryChange, RecoveryFile, RecoveryRecipient, RecoveryScheme,
+    RecoveryShare, SealError, SealPolicy, StoredLog, TrustClass, TrustContext, WrappedForRecovery, WrappedKeys,
+    open_log, record_nonces,
 };
 use marblerun_secret::SecretBytes;
 
@@ -129,7 +130,8 @@ pub fn wrap_for_recovery(scheme: RecoveryScheme, shares: u8) -> Result<Vec<u8>, 
     let recipient = RecoveryRecipient::new(recovery_key(), scheme, (0..shares).map(share).collect())?;
     let writer_key = EpochKey::generate(deployment())?;
     let mut writer = LogWriter::new(writer_key, SealPolicy::ProductKey)?;
-    let change = RecoveryChange::Set { recipient: &recipient, trust: &trust() };
+    let manifest = ManifestFingerprint::from_bytes([6; 32]);
+    let change = RecoveryChange::Set { recipient: &recipient, trust: &trust(), manifest };
     match writer.prepare_with(&[b"manifest"], SealPolicy::ProductKey, change)?.recovery() {
         RecoveryFile::Written(file) => Ok(file.to_vec()),
         RecoveryFile::Removed | RecoveryFile::Unchanged => {

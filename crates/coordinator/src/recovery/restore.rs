@@ -3,6 +3,7 @@
 use marblerun_coordinator_core::ledger::{Ledger, ReplayError};
 use marblerun_coordinator_core::record::{Record, RecordError};
 use marblerun_coordinator_core::recovery::SignatureError;
+use marblerun_sealing::ManifestFingerprint;
 use marblerun_secret::SecretBytes;
 use marblerun_storage::{Existing, Recovery};
 use thiserror::Error;
@@ -26,6 +27,14 @@ pub enum RestoreError {
     /// The records do not make a state.
     #[error("the state cannot be read by this version")]
     Replay(#[from] ReplayError),
+    /// The manifest that the parties were told is not the one in the records, which would be a defect of this program.
+    #[error("the state says that manifest {claimed} is in force, but its records hold {held}")]
+    Manifest {
+        /// What was told, hex.
+        claimed: String,
+        /// SHA-256 of the manifest in the records, hex.
+        held: String,
+    },
     /// Those who have to did not sign.
     #[error("the state opens, but not all who have to agreed")]
     Signatures(#[from] SignatureError),
@@ -41,7 +50,7 @@ impl RestoreError {
             Self::State(error) => error.hint(),
             Self::Record(_) | Self::Replay(_) => Some("start the version of the Coordinator that wrote this state"),
             Self::Signatures(_) => Some("each party has to sign its own secret with its own recovery key"),
-            Self::NotInRecovery | Self::Ended => None,
+            Self::Manifest { .. } | Self::NotInRecovery | Self::Ended => None,
         }
     }
 }
@@ -57,12 +66,25 @@ pub(crate) fn restore(
     check: Check,
 ) -> Result<(Ledger, Existing), Box<(Recovery, RestoreError)>> {
     let proven = recovery.prove(key).map_err(|refused| Box::new((refused.recovery, refused.error.into())))?;
-    let ledger = match replay(proven.records()).and_then(|ledger| check(&ledger).map(|()| ledger).map_err(Into::into)) {
+    let checked = replay(proven.records()).and_then(|ledger| {
+        check_manifest(&ledger, proven.manifest())?;
+        check(&ledger)?;
+        Ok(ledger)
+    });
+    let ledger = match checked {
         Ok(ledger) => ledger,
         Err(error) => return Err(Box::new((proven.refuse(), error))),
     };
     let existing = proven.restore().map_err(|refused| Box::new((refused.recovery, refused.error.into())))?;
     Ok((ledger, existing))
+}
+
+/// The claim is authentic by now, but it says more than the storage understands.
+fn check_manifest(ledger: &Ledger, claimed: ManifestFingerprint) -> Result<(), RestoreError> {
+    let snapshot = ledger.snapshot();
+    let held = snapshot.deployment().map(|deployment| deployment.fingerprint.clone()).unwrap_or_default();
+    let claimed = claimed.to_string();
+    if claimed == held { Ok(()) } else { Err(RestoreError::Manifest { claimed, held }) }
 }
 
 fn replay(records: &[SecretBytes]) -> Result<Ledger, RestoreError> {

@@ -13,12 +13,12 @@ use marblerun_coordinator_core::record::{Genesis, Record};
 use marblerun_coordinator_core::set_manifest::prepare;
 use marblerun_pki::{AltNames, pem};
 use marblerun_sealing::{ManifestFingerprint, RecoveryRecipient, RecoveryShare, SealMode};
-use marblerun_storage::{CommitOptions, KEY_FILE, Opened, RecipientChange, open_directory};
+use marblerun_storage::{CommitOptions, KEY_FILE, Opened, RECOVERY_FILE, RecipientChange, open_directory};
 use tokio::runtime::{Builder, Runtime};
 
 use super::*;
 use crate::clock::now;
-use crate::manifest_setter::ManifestSetter;
+use crate::manifest_setter::{ManifestSetter, sealed_fingerprint};
 use crate::seal_keys::TeeSealKeys;
 use crate::tls::Listeners;
 use crate::trust::Trust;
@@ -27,6 +27,19 @@ use crate::writer;
 const OTHER_MANIFEST: &[u8] = br#"{"Packages":{"p":{"SignerID":"00","ProductID":1,"SecurityVersion":1}},
     "Marbles":{"m":{"Package":"p"}}}"#;
 
+/// A manifest that is not in force.
+const OTHER: ManifestFingerprint = ManifestFingerprint::from_bytes([9; 32]);
+
+/// What `sealed_recovery` says of the manifest in force.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Right,
+    /// An earlier manifest, unlike the log.
+    Outdated,
+    /// Another one, and so does the log: only a faulty Coordinator writes that.
+    Wrong,
+}
+
 /// A Coordinator without listeners whose state waits for the secret of one party.
 struct Waiting {
     recoverer: Arc<Recoverer>,
@@ -34,6 +47,7 @@ struct Waiting {
     share: SecretBytes,
     signature: Vec<u8>,
     root: Vec<u8>,
+    fingerprint: String,
     /// How many secrets were still missing after each that was taken.
     told: Arc<std::sync::Mutex<Vec<usize>>>,
 }
@@ -41,11 +55,10 @@ struct Waiting {
 impl Waiting {
     /// Has to be called in a runtime.
     fn new(directory: &Path) -> Self {
-        Self::under(directory, None)
+        Self::told(directory, Told::Right)
     }
 
-    /// A state whose storage was told another manifest than its records hold.
-    fn under(directory: &Path, told: Option<ManifestFingerprint>) -> Self {
+    fn told(directory: &Path, told: Told) -> Self {
         let trust = Arc::new(Trust::Simulation);
         let tee = Arc::new(marblerun_tee::detect(Some("1")).unwrap());
         let keys = Arc::new(TeeSealKeys(Arc::clone(&tee)));
@@ -68,12 +81,25 @@ impl Waiting {
         let public = secrets.shares.into_iter();
         let public = public.map(|share| RecoveryShare { public_key: share.public_key, share_hash: share.hash });
         let recipient = RecoveryRecipient::new(secrets.key, RecoveryScheme::Single, public.collect()).unwrap();
-        let fingerprint = told.unwrap_or_else(|| sealed_fingerprint(&fingerprint(&prepared.record.raw)));
-        let recovery = RecipientChange::to(Some(recipient), fingerprint);
-        let options = CommitOptions { mode: SealMode::default(), recovery };
+        let fingerprint = marblerun_manifest::fingerprint(&prepared.record.raw);
+        let right = sealed_fingerprint(&fingerprint);
+        let (first, last) = match told {
+            Told::Right => (right, right),
+            Told::Outdated => (OTHER, right),
+            Told::Wrong => (OTHER, OTHER),
+        };
+        let options = |recovery| CommitOptions { mode: SealMode::default(), recovery };
         let records = [Record::Genesis(genesis), Record::ManifestSet(prepared.record)].map(|record| record.encode());
         let Opened::New(new) = open() else { panic!("expected an empty directory") };
-        drop(new.create(options, &records.each_ref().map(SecretBytes::expose)).unwrap());
+        let recovery = RecipientChange::to(Some(recipient), first);
+        let mut log = new.create(options(recovery), &[records[0].expose()]).unwrap();
+        let outdated = std::fs::read(directory.join(RECOVERY_FILE)).unwrap();
+        let recovery = RecipientChange::Keep { manifest: last };
+        log.commit_with(options(recovery), &[records[1].expose()]).unwrap();
+        drop(log);
+        if told == Told::Outdated {
+            std::fs::write(directory.join(RECOVERY_FILE), outdated).unwrap();
+        }
         std::fs::remove_file(directory.join(KEY_FILE)).unwrap();
 
         let Opened::Recovery(recovery) = open() else { panic!("expected recovery") };
@@ -89,7 +115,7 @@ impl Waiting {
 
         let mut signature = vec![0; party.public_modulus_len()];
         party.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), share.expose(), &mut signature).unwrap();
-        Self { recoverer, setter, share, signature, root, told: Arc::default() }
+        Self { recoverer, setter, share, signature, root, fingerprint, told: Arc::default() }
     }
 
     fn upload(&self) -> tokio::task::JoinHandle<Result<usize, UploadError>> {
@@ -107,6 +133,13 @@ impl Waiting {
 
     fn status(&self) -> Status {
         self.recoverer.view.load().status()
+    }
+
+    /// The manifest of the state that waits, as a quote without nonce tells it.
+    fn stated_manifest(&self) -> serde_json::Value {
+        let answer = self.recoverer.quoter.answer(&[]).unwrap();
+        let statement: serde_json::Value = serde_json::from_str(answer.statement.as_deref().unwrap()).unwrap();
+        statement["recovering"]["manifestFingerprint"].clone()
     }
 
     async fn check_wiped(&self) {
@@ -159,6 +192,47 @@ fn a_party_that_goes_away_has_still_given_its_secret() {
             waiting.recoverer.quoter.answer(&[]).unwrap().cert.ends_with(&root),
             "the quote is for the restored root"
         );
+    });
+}
+
+#[test]
+fn the_manifest_of_the_state_that_waits_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let waiting = Waiting::new(directory.path());
+        assert_eq!(waiting.stated_manifest(), waiting.fingerprint);
+        assert_eq!(waiting.upload().await.unwrap().unwrap(), 0);
+        assert!(waiting.stated_manifest().is_null(), "nothing waits any more");
+    });
+}
+
+/// The party gave its secret for another manifest, so it is asked again.
+#[test]
+fn a_state_under_another_manifest_than_was_told_is_refused_and_told_better_from_then_on() {
+    let directory = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let waiting = Waiting::told(directory.path(), Told::Outdated);
+        assert_eq!(waiting.stated_manifest(), OTHER.to_string());
+        let error = waiting.upload().await.unwrap().unwrap_err();
+        let reason = report::chain(&error);
+        let expected = format!("claimed that manifest {OTHER} is in force, but the log holds {}", waiting.fingerprint);
+        assert!(reason.contains(&expected), "{reason}");
+        assert_eq!(waiting.status(), Status::Recovery);
+        assert_eq!(waiting.stated_manifest(), waiting.fingerprint);
+        assert_eq!(waiting.upload().await.unwrap().unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_state_whose_records_hold_another_manifest_than_was_told_is_not_restored() {
+    let directory = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let waiting = Waiting::told(directory.path(), Told::Wrong);
+        let error = waiting.upload().await.unwrap().unwrap_err();
+        let UploadError::NotRestored(RestoreError::Manifest { claimed, held }) = error else { panic!("{error:?}") };
+        assert_eq!((claimed, held), (OTHER.to_string(), waiting.fingerprint.clone()));
+        assert_eq!(waiting.status(), Status::Recovery);
+        assert!(!directory.path().join(KEY_FILE).exists(), "nothing was written");
     });
 }
 

@@ -23,9 +23,11 @@ use marblerun_coordinator_core::record::{Genesis, Record};
 use marblerun_coordinator_core::set_manifest::prepare;
 use marblerun_coordinator_core::time::Timestamp;
 use marblerun_pki::{AltNames, pem};
-use marblerun_sealing::{FixedSealKeys, RecoveryRecipient, RecoveryScheme, RecoveryShare, SealMode};
+use marblerun_sealing::{
+    FixedSealKeys, ManifestFingerprint, RecoveryRecipient, RecoveryScheme, RecoveryShare, SealMode,
+};
 use marblerun_secret::SecretBytes;
-use marblerun_storage::{CommitOptions, DATA_FILE, KEY_FILE, Opened, RECOVERY_FILE, open_directory};
+use marblerun_storage::{CommitOptions, DATA_FILE, KEY_FILE, Opened, RECOVERY_FILE, RecipientChange, open_directory};
 use marblerun_tee::TrustClass;
 
 use crate::running::{Answer, Identity, Running, client_config, config, connect};
@@ -414,8 +416,10 @@ async fn a_state_that_was_made_up_is_not_served_without_the_signatures_of_the_pa
     let now = Timestamp::from_millis(1_769_904_000_000);
     let genesis = Genesis::create(&AltNames::from_list("localhost"), now).unwrap();
     let prepared = prepare(&Deployed::from_genesis(&genesis).unwrap(), manifest(1, 0).as_bytes(), now).unwrap();
+    let fingerprint = digest(&SHA256, &prepared.record.raw).as_ref().try_into().unwrap();
+    let recovery = RecipientChange::to(Some(recipient), ManifestFingerprint::from_bytes(fingerprint));
     let records = [Record::Genesis(genesis), Record::ManifestSet(prepared.record)].map(|record| record.encode());
-    let options = CommitOptions { mode: SealMode::default(), recovery: Some(recipient).into() };
+    let options = CommitOptions { mode: SealMode::default(), recovery };
     drop(new.create(options, &records.each_ref().map(SecretBytes::expose)).unwrap());
     std::fs::remove_file(directory.path().join(KEY_FILE)).unwrap();
     let data = std::fs::read(directory.path().join(DATA_FILE)).unwrap();

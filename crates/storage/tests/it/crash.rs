@@ -1,9 +1,9 @@
 //! Crashes at every byte of every operation, and power loss.
 
 use marblerun_sealing::{SealMode, SealPolicy};
-use marblerun_storage::{CommitError, Opened, SealedLog};
+use marblerun_storage::{CommitError, CommitOptions, Opened, RecipientChange, SealedLog};
 
-use crate::disk::{Computer, Disk, Fault, Random, recoverable, recovery_key};
+use crate::disk::{Computer, Disk, Fault, Random, manifest, recoverable, recovery_key};
 
 const PRODUCT: SealMode = SealMode::Sealed(SealPolicy::ProductKey);
 const UNIQUE: SealMode = SealMode::Sealed(SealPolicy::UniqueKey);
@@ -27,7 +27,9 @@ fn life(computer: &Computer, acknowledged: &mut usize) -> Result<(), CommitError
     drop(log);
     let Ok(Opened::Existing(existing)) = computer.open() else { return Err(CommitError::Closed) };
     let mut log = existing.log;
-    log.commit(&[b"e"])?;
+    // A manifest that leaves the recovery parties alone.
+    let recovery = RecipientChange::Keep { manifest: manifest(9) };
+    log.commit_with(CommitOptions { mode: UNIQUE, recovery }, &[b"e"])?;
     *acknowledged += 1;
     log.commit_with(recoverable(PRODUCT, 2), &[b"product"])?;
     *acknowledged += 1;

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use marblerun_sealing::{
-    FixedSealKeys, RecoveryRecipient, RecoveryScheme, RecoveryShare, SealKeys, SealMode, TrustClass, TrustContext,
+    FixedSealKeys, ManifestFingerprint, RecoveryRecipient, RecoveryScheme, RecoveryShare, SealKeys, SealMode,
+    TrustClass, TrustContext,
 };
 use marblerun_secret::SecretBytes;
-use marblerun_storage::{CommitOptions, DirectoryStore, Files, OpenError, Opened};
+use marblerun_storage::{CommitOptions, DirectoryStore, Files, OpenError, Opened, RecipientChange};
 
 /// A change that is in the page cache only.
 #[derive(Clone, Debug)]
@@ -232,7 +233,12 @@ pub fn recovery_key(byte: u8) -> SecretBytes {
 pub fn recoverable(mode: SealMode, byte: u8) -> CommitOptions {
     let share = RecoveryShare { public_key: vec![byte; 32], share_hash: [!byte; 32] };
     let recipient = RecoveryRecipient::new(recovery_key(byte), RecoveryScheme::Single, vec![share]).unwrap();
-    CommitOptions { mode, recovery: Some(recipient).into() }
+    CommitOptions { mode, recovery: RecipientChange::to(Some(recipient), manifest(byte)) }
+}
+
+/// The fingerprint of the manifest that [`recoverable`] belongs to.
+pub fn manifest(byte: u8) -> ManifestFingerprint {
+    ManifestFingerprint::from_bytes([byte ^ 0x55; 32])
 }
 
 pub fn trust() -> TrustContext {

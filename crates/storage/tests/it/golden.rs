@@ -30,9 +30,12 @@ fn copy(version: &str) -> tempfile::TempDir {
 
 fn check_content(existing: &Existing) {
     let records: Vec<&[u8]> = existing.records.iter().map(SecretBytes::expose).collect();
-    assert_eq!(records, [b"identity".as_slice(), b"one", b"two", b"manifest", b"manifest 2", &[7; 1000]]);
+    assert_eq!(
+        records,
+        [b"identity".as_slice(), b"one", b"two", b"manifest", b"manifest 2", &[7; 1000], b"manifest 3"]
+    );
     assert_eq!(existing.log.mode(), SealMode::Sealed(SealPolicy::UniqueKey));
-    assert_eq!((existing.log.head().epoch, existing.log.head().sequence), (1, 10));
+    assert_eq!((existing.log.head().epoch, existing.log.head().sequence), (1, 12));
 }
 
 fn without_key(directory: &Path) -> Recovery {
@@ -68,7 +71,7 @@ fn states_of_every_version_open_and_go_on() {
         assert_eq!((report.unconfirmed, report.torn_tail), (0, None), "{version}");
         existing.log.commit(&[b"new"]).unwrap();
         drop(existing);
-        assert_eq!(open().records.len(), 7, "{version}");
+        assert_eq!(open().records.len(), 8, "{version}");
     }
 }
 
@@ -78,6 +81,7 @@ fn states_of_every_version_open_with_the_recovery_key() {
         let directory = copy(version);
         let recipient =
             WrappedForRecovery::parse(&fs::read(directory.path().join("sealed_recovery")).unwrap()).unwrap();
+        assert_eq!(recipient.claimed_manifest().as_bytes(), &[0x33; 32], "{version}");
         assert_eq!(recipient.scheme(), RecoveryScheme::Threshold { threshold: 2 }, "{version}");
         let shares: Vec<_> = recipient.shares().iter().map(|share| (&*share.public_key, share.share_hash)).collect();
         let expected: [(&[u8], _); 3] = [(&[0x22; 293], [1; 32]), (&[0x22; 294], [2; 32]), (&[0x22; 295], [3; 32])];

@@ -14,7 +14,7 @@ use marblerun_storage::{
     open_directory,
 };
 
-use crate::disk::{Computer, Disk, Fault, keys, recoverable, recovery_key, trust};
+use crate::disk::{Computer, Disk, Fault, keys, manifest, recoverable, recovery_key, trust};
 
 const PRODUCT: SealMode = SealMode::Sealed(SealPolicy::ProductKey);
 const UNIQUE: SealMode = SealMode::Sealed(SealPolicy::UniqueKey);
@@ -32,6 +32,11 @@ fn recoverable_state() -> (Computer, SealedLog) {
     let (computer, mut log) = created();
     log.commit_with(recoverable(PRODUCT, 1), &[b"manifest"]).unwrap();
     (computer, log)
+}
+
+/// The options of a later manifest that leaves the recovery parties alone.
+fn kept(mode: SealMode) -> CommitOptions {
+    CommitOptions { mode, recovery: RecipientChange::Keep { manifest: manifest(9) } }
 }
 
 fn without_key(disk: &Disk) -> Disk {
@@ -99,7 +104,7 @@ fn the_recovery_key_opens_the_state_after_the_key_file_was_removed() {
 fn a_kept_recipient_opens_the_state_that_came_after_it() {
     for mode in [PRODUCT, UNIQUE] {
         let (computer, mut log) = recoverable_state();
-        log.commit_with(CommitOptions { mode, recovery: RecipientChange::Keep }, &[b"update"]).unwrap();
+        log.commit_with(kept(mode), &[b"update"]).unwrap();
         let (_, recovery) = recovery(without_key(&computer.disk()));
         let opened = recovery.open_with(&recovery_key(1)).unwrap();
         assert_eq!(payloads(&opened), [b"root".as_slice(), b"manifest", b"update"]);
@@ -107,7 +112,7 @@ fn a_kept_recipient_opens_the_state_that_came_after_it() {
     }
     // Where there was none, none comes.
     let (computer, mut log) = created();
-    log.commit_with(CommitOptions { mode: PRODUCT, recovery: RecipientChange::Keep }, &[b"update"]).unwrap();
+    log.commit_with(kept(PRODUCT), &[b"update"]).unwrap();
     let (_, recovery) = recovery(without_key(&computer.disk()));
     assert!(recovery.open_with(&recovery_key(1)).is_err());
 }
@@ -518,6 +523,98 @@ fn a_state_that_goes_back_after_the_start_is_refused() {
         panic!("expected a refusal, got {}", refusal.error)
     };
     assert_eq!((at_start, opened), (claimed.sequence, claimed.sequence - 1));
+}
+
+#[test]
+fn the_file_tells_the_manifest_in_force_also_when_the_parties_stay() {
+    let (computer, mut log) = recoverable_state();
+    let first = computer.file(FILE);
+    assert_eq!(WrappedForRecovery::parse(&first).unwrap().claimed_manifest(), manifest(1));
+    log.commit_with(kept(PRODUCT), &[b"update"]).unwrap();
+    let file = computer.file(FILE);
+    assert_eq!(WrappedForRecovery::parse(&file).unwrap().claimed_manifest(), manifest(9));
+    assert!(computer.disk().pending(FILE).is_empty());
+    // The same manifest again, and other commits, write no file; the next process neither.
+    let head = log.head();
+    assert_eq!(log.commit_with(kept(PRODUCT), &[]).unwrap(), head);
+    log.commit(&[b"more"]).unwrap();
+    assert_eq!(log.head().sequence, head.sequence + 1);
+    drop(log);
+    let mut existing = existing(&computer);
+    assert!(!existing.report.recovery_rewritten);
+    existing.log.commit_with(kept(PRODUCT), &[b"again"]).unwrap();
+    assert_eq!(computer.file(FILE), file);
+    let (_, recovery) = recovery(without_key(&computer.disk()));
+    assert_eq!(recovery.claimed_manifest(), Some(manifest(9)));
+    assert_eq!(recovery.prove(&recovery_key(1)).unwrap().manifest(), manifest(9));
+}
+
+/// What an older copy, or a crash between commit and rename, leaves: the parties were told of another manifest. They are
+/// asked again, now with what the log proved.
+#[test]
+fn a_file_with_an_older_manifest_is_refused_by_name_and_the_log_corrects_what_is_told() {
+    let (computer, mut log) = recoverable_state();
+    let older = computer.file(FILE);
+    log.commit_with(kept(PRODUCT), &[b"update"]).unwrap();
+    let newest = computer.file(FILE);
+    let mut disk = computer.disk();
+    disk.put(FILE, older);
+    refused(&disk, 1);
+    let (computer, recovery) = recovery(without_key(&disk));
+    assert_eq!(recovery.claimed_manifest(), Some(manifest(1)));
+    let refusal = recovery.open_with(&recovery_key(1)).unwrap_err();
+    assert!(refusal.error.hint().is_some());
+    let RecoverError::Refused(SealFault::RecoveryManifestOutdated { claimed, log }) = refusal.error else {
+        panic!("expected a refusal, got {}", refusal.error)
+    };
+    assert_eq!((claimed, log), (manifest(1), manifest(9)));
+    assert_eq!(refusal.recovery.claimed_manifest(), Some(manifest(9)));
+    let opened = refusal.recovery.open_with(&recovery_key(1)).unwrap();
+    assert!(opened.report.recovery_rewritten);
+    assert_eq!(opened.records.len(), 3);
+    assert_eq!(computer.file(FILE), newest);
+}
+
+#[test]
+fn a_changed_manifest_in_the_file_is_refused_by_name() {
+    let (computer, _) = recoverable_state();
+    let mut disk = computer.disk();
+    let mut file = disk.file(FILE).to_vec();
+    let at = file.len() - 64;
+    file[at..at + 32].copy_from_slice(manifest(7).as_bytes());
+    disk.put(FILE, file);
+    let fault = refused(&disk, 1);
+    assert!(matches!(fault, SealFault::RecoveryManifestChanged { claimed } if claimed == manifest(7)), "{fault}");
+}
+
+/// The parties were told of one manifest; the right file comes too late.
+#[test]
+fn a_file_that_is_exchanged_after_the_start_is_refused() {
+    let (computer, mut log) = recoverable_state();
+    let older = computer.file(FILE);
+    log.commit_with(kept(PRODUCT), &[b"update"]).unwrap();
+    let newest = without_key(&computer.disk());
+    let mut disk = newest.clone();
+    disk.put(FILE, older);
+    let (computer, recovery) = recovery(disk);
+    computer.lock().disk = newest;
+    let refusal = recovery.open_with(&recovery_key(1)).unwrap_err();
+    assert!(
+        matches!(refusal.error, RecoverError::Refused(SealFault::RecoveryManifestOutdated { .. })),
+        "{}",
+        refusal.error
+    );
+}
+
+#[test]
+fn the_manifest_of_another_deployment_is_not_claimed_for_this_one() {
+    let (computer, _) = recoverable_state();
+    let mut disk = without_key(&computer.disk());
+    disk.put(FILE, recoverable_state().0.file(FILE));
+    assert_eq!(recovery(disk).1.claimed_manifest(), None);
+    let mut without_file = without_key(&computer.disk());
+    without_file.delete(FILE);
+    assert_eq!(recovery(without_file).1.claimed_manifest(), None);
 }
 
 #[test]
