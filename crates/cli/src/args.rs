@@ -22,7 +22,7 @@ pub(crate) mod secret;
 
 /// Control a confidential deployment.
 #[derive(Debug, Parser)]
-#[command(name = "marblerun", disable_version_flag = true, arg_required_else_help = true, max_term_width = 120)]
+#[command(name = "marblerun", version, arg_required_else_help = true, max_term_width = 120)]
 #[command(
     after_help = "Exit codes: 0 done; 1 failed, with the reason on stderr; 2 `manifest check` found something, or \
     `manifest plan` an update that would be refused; 3 `manifest plan` found something that breaks."
@@ -170,10 +170,14 @@ pub(crate) enum Command {
     #[command(subcommand, arg_required_else_help = true)]
     Profile(ProfileCommand),
     /// Print a script with which a shell completes commands and flags.
+    #[command(arg_required_else_help = true)]
     #[command(after_help = "Example:\n  marblerun completion bash > /etc/bash_completion.d/marblerun")]
     Completion {
         /// The shell.
         shell: clap_complete::Shell,
+        /// Leave out what commands and flags are for.
+        #[arg(long)]
+        no_descriptions: bool,
     },
     /// Print the reference of all commands.
     #[command(hide = true)]
@@ -254,7 +258,8 @@ pub(crate) fn split_usage_error(text: &str) -> (String, String) {
     let text = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
     let (message, rest) = text.split_once("\n\n").unwrap_or((text, ""));
     let message = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
-    let rest = rest.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+    let rest = rest.lines().map(str::trim).filter(|line| !line.is_empty());
+    let rest = rest.map(|line| line.strip_prefix("tip: ").unwrap_or(line)).collect::<Vec<_>>().join("; ");
     (message, rest)
 }
 

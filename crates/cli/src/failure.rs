@@ -160,8 +160,8 @@ pub(crate) enum Cause {
         #[source]
         source: DecodeError,
     },
-    #[error("the running manifest cannot be read")]
-    RunningManifest(#[source] DecodeError),
+    #[error("the running manifest cannot be read: {0}")]
+    RunningManifest(String),
     #[error("update log: package {package:?} is not in the manifest")]
     LogPackage { package: String },
     #[error("the Coordinator's manifest is not a JSON object with packages: {reason}")]
@@ -170,8 +170,12 @@ pub(crate) enum Cause {
     PublicKeyFile { path: PathBuf, reason: String },
     #[error(transparent)]
     Enclave(#[from] EnclaveError),
-    #[error("the manifest is set, but its recovery data could not be saved; it is printed on standard output")]
-    RecoveryDataNotSaved(#[source] Box<Cause>),
+    #[error("the manifest is set, but its recovery data could not be saved; it is printed on standard {place}")]
+    RecoveryDataNotSaved {
+        place: &'static str,
+        #[source]
+        source: Box<Cause>,
+    },
     #[error("cannot start")]
     Runtime(#[source] io::Error),
 }
@@ -226,7 +230,10 @@ impl Failure {
             Cause::UnverifiedCache { .. } => {
                 Some("run `marblerun manifest verify`, which writes verified ones, or give --insecure")
             }
-            Cause::NoCache { .. } => Some("run `marblerun manifest verify`, or give --era-config"),
+            Cause::NoCache { .. } => Some(
+                "run `marblerun manifest verify`, or give --era-config, or --insecure for a simulated Coordinator; then \
+                 nothing is verified",
+            ),
             Cause::NoConfigDirectory => Some("give the certificate cache with --coordinator-cert"),
             Cause::OtherRoot { .. } => Some(
                 "if the deployment was made anew, verify it with `marblerun manifest verify`; otherwise this is another \
@@ -251,7 +258,7 @@ impl Failure {
             Cause::UpdateLog { .. } => Some("`marblerun manifest log --output FILE` writes it"),
             Cause::Flags(_) => Some("see --help"),
             Cause::Pkcs11 => Some("give certificate and key as files with --cert and --key"),
-            Cause::ClusterCommand => Some("install the Coordinator with its Helm chart, or run it standalone"),
+            Cause::ClusterCommand => Some("run the Coordinator standalone, as docs/operating.md shows"),
             Cause::RecoveryName { .. } => Some("give the name with --name"),
             Cause::RecoveryNameMissing { .. } => Some("choose yours with --name"),
             Cause::NoRecoveryData { .. } => Some("leave --name out where the file is the raw secret"),
@@ -266,7 +273,7 @@ impl Failure {
                 "expected is {\"name\": {\"Key\": base64}} or, for certificates, {\"name\": {\"Cert\": base64 of DER, \
                  \"Private\": base64 of DER}}; PEM files go with --from-pem",
             ),
-            Cause::RecoveryDataNotSaved(_) => Some("save the line with RecoverySecrets: it is not given again"),
+            Cause::RecoveryDataNotSaved { .. } => Some("save the line with RecoverySecrets: it is not given again"),
             _ => None,
         };
         fixed.map(str::to_owned)

@@ -58,6 +58,11 @@ impl Finding {
     pub(crate) fn error(place: Place, message: String, hint: Option<String>) -> Self {
         Self { severity: Severity::Error, code: None, place, position: None, message, hint }
     }
+
+    /// `FILE:LINE:COLUMN: `, as compilers do; nothing if the position is not known.
+    fn position_in(&self, path: &Path) -> String {
+        self.position.map(|at| format!("{}:{}:{}: ", path.display(), at.line, at.column)).unwrap_or_default()
+    }
 }
 
 /// All findings of a manifest.
@@ -137,14 +142,18 @@ impl Findings {
     /// Prints each finding, with its position in front as compilers do, and its hint below.
     pub(crate) fn print(&self, path: &Path, output: &mut Output) -> io::Result<()> {
         for finding in &self.0 {
-            let position = finding.position.map(|at| format!("{}:{}:{}: ", path.display(), at.line, at.column));
-            let position = position.unwrap_or_default();
+            let position = finding.position_in(path);
             output.line(&format!("{position}{}: {}", finding.severity.word(), finding.message))?;
             if let Some(hint) = &finding.hint {
                 output.line(&format!("  hint: {hint}"))?;
             }
         }
         Ok(())
+    }
+
+    /// Shows each finding as a warning on standard error.
+    pub(crate) fn warn(&self, path: &Path, output: &mut Output) -> io::Result<()> {
+        self.0.iter().try_for_each(|finding| output.warn(&format!("{}{}", finding.position_in(path), finding.message)))
     }
 
     /// True if nothing stands in the way.
@@ -195,7 +204,11 @@ impl fmt::Display for Findings {
         let counted = self.0.iter().filter(|finding| finding.severity != Severity::Note);
         for (index, finding) in counted.enumerate() {
             let separator = if index == 0 { ": " } else { "; " };
-            write!(f, "{separator}{}", finding.message)?;
+            f.write_str(separator)?;
+            if let Some(Position { line, column }) = finding.position {
+                write!(f, "line {line}, column {column}: ")?;
+            }
+            f.write_str(&finding.message)?;
             if let Some(hint) = &finding.hint {
                 write!(f, " ({hint})")?;
             }
@@ -206,7 +219,12 @@ impl fmt::Display for Findings {
 
 /// The manifest cannot be decoded.
 pub(crate) fn undecodable(error: &DecodeError) -> Finding {
-    Finding::error(error.place().clone(), error.to_string(), error.hint().map(str::to_owned))
+    Finding::error(error.place().clone(), without_position(error), error.hint().map(str::to_owned))
+}
+
+/// What is wrong in which member. The error's own position counts in the JSON, which a YAML file only becomes.
+pub(crate) fn without_position(error: &DecodeError) -> String {
+    if error.place().is_top() { error.kind().to_string() } else { format!("{}: {}", error.place(), error.kind()) }
 }
 
 fn inconsistent(error: &CheckError) -> Finding {

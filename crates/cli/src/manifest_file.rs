@@ -34,11 +34,17 @@ impl ManifestFile {
             Ok(_) => return Ok(Self { source: bytes.clone(), bytes, notes: Vec::new() }),
             Err(error) => error,
         };
-        let text = String::from_utf8_lossy(&bytes);
+        let text = std::str::from_utf8(&bytes).map_err(|error| {
+            let line = 1 + bytes.iter().take(error.valid_up_to()).filter(|byte| **byte == b'\n').count();
+            YamlError::Syntax { line, reason: "expected text in UTF-8, got other bytes".to_owned() }
+        })?;
         let looks_like_json = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}').starts_with('{');
-        let (json, octal) = yaml::to_json(&text).map_err(|error| match looks_like_json {
+        let (json, octal) = yaml::to_json(text).map_err(|error| match looks_like_json {
             // Who wrote JSON wants to know what is wrong with it as JSON.
-            true => YamlError::Syntax { line: not_json.line(), reason: not_json.to_string() },
+            true => YamlError::Syntax {
+                line: not_json.line(),
+                reason: format!("{} (column {})", not_json.kind(), not_json.column()),
+            },
             false => error,
         })?;
         let mut notes = Vec::new();
@@ -62,8 +68,11 @@ impl ManifestFile {
         fingerprint(&self.bytes)
     }
 
-    /// Shows the notes on stderr.
+    /// Shows the notes on stderr, where nothing else says that the file is another one than was meant.
     pub(crate) fn show_notes(&self, output: &mut Output) -> io::Result<()> {
+        if !self.bytes.trim_ascii_start().starts_with(b"{") {
+            output.warn("the file holds no object, so it is no manifest")?;
+        }
         self.notes.iter().try_for_each(|note| output.warn(note))
     }
 }
@@ -92,6 +101,14 @@ mod tests {
     #[test]
     fn broken_json_is_reported_as_json() {
         let error = ManifestFile::from_bytes(b"{\n\"a\": \n".to_vec()).unwrap_err();
-        assert!(matches!(error, YamlError::Syntax { .. }), "{error}");
+        assert_eq!(error.to_string(), "line 3: expected a JSON value, got the end of the text (column 1)");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused() {
+        let error = ManifestFile::from_bytes(b"a: 1\nb: \xff\n".to_vec()).unwrap_err();
+        assert_eq!(error.to_string(), "line 2: expected text in UTF-8, got other bytes");
+        let error = ManifestFile::from_bytes(b"\x7fELF\x02\x01".to_vec()).unwrap_err();
+        assert_eq!(error.to_string(), "line 1: expected text, got the control character '\\u{7f}'");
     }
 }

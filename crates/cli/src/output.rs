@@ -39,17 +39,18 @@ impl Output {
         if self.quiet { Ok(()) } else { self.note(line) }
     }
 
-    /// A note that must be seen, which MarbleRun v1.9.1 prints on stdout; on stderr beside JSON.
+    /// A note that must be seen, which MarbleRun v1.9.1 prints on stdout; on stderr beside JSON. Where nobody reads it, the
+    /// command goes on: what it is for is not done yet.
     pub(crate) fn note(&mut self, line: &str) -> io::Result<()> {
-        self.progress.suspend(|| match self.format {
+        unless_unread(self.progress.suspend(|| match self.format {
             Format::Text => writeln!(io::stdout(), "{}", printable(line)),
             Format::Json => writeln!(io::stderr(), "{}", printable(line)),
-        })
+        }))
     }
 
     /// A warning where stdout holds the result and nothing else.
     pub(crate) fn warn(&mut self, line: &str) -> io::Result<()> {
-        self.progress.suspend(|| writeln!(io::stderr(), "Warning: {}", printable(line)))
+        unless_unread(self.progress.suspend(|| writeln!(io::stderr(), "Warning: {}", printable(line))))
     }
 
     /// A line of the result, for people.
@@ -74,6 +75,13 @@ impl Output {
     /// The result as JSON.
     pub(crate) fn json(&mut self, value: &Value) -> io::Result<()> {
         self.progress.suspend(|| writeln!(io::stdout(), "{value:#}"))
+    }
+}
+
+fn unless_unread(written: io::Result<()>) -> io::Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
     }
 }
 

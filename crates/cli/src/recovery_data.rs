@@ -1,7 +1,8 @@
 //! Recovery secrets as a Coordinator gives them out: `{"RecoverySecrets": {name: base64}}`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use marblerun_client::SecretBytes;
 use marblerun_json::{ObjectEncoder, decode_object, decode_whole};
@@ -21,29 +22,60 @@ struct RecoveryData {
 
 decode_object!(RecoveryData { "RecoverySecrets" => recovery_secrets });
 
-/// Writes recovery secrets to the file, or prints them; what cannot be written is printed, because they are given once.
-pub(crate) fn save(
-    secrets: &BTreeMap<String, Vec<u8>>,
-    file: Option<&Path>,
-    output: &mut Output,
-) -> Result<(), Failure> {
-    if secrets.is_empty() {
-        return Ok(());
-    }
-    let mut text = String::new();
-    ObjectEncoder::new(&mut text).member("RecoverySecrets", secrets).finish();
-    match file {
-        Some(file) => {
-            if let Err(error) = files::write("recovery data", file, text.as_bytes()) {
-                output.note(&text)?;
-                return Err(Cause::RecoveryDataNotSaved(Box::new(error)).into());
-            }
-            output.note(&format!("Recovery data written to {}", file.display()))?;
+/// Recovery secrets that were given out just now, which happens once.
+pub(crate) struct Given {
+    /// Their form in files; `None` if there are none.
+    text: Option<String>,
+    /// Whether they are in the file; `None` if none was named.
+    saved: Option<Result<PathBuf, Cause>>,
+}
+
+impl Given {
+    /// Writes the secrets to the file. This comes before anything is printed: who reads the output may have gone.
+    pub(crate) fn save(secrets: &BTreeMap<String, Vec<u8>>, file: Option<&Path>) -> Self {
+        if secrets.is_empty() {
+            return Self { text: None, saved: None };
         }
-        None if output.is_json() => {}
-        None => output.line(&text)?,
+        let mut text = String::new();
+        ObjectEncoder::new(&mut text).member("RecoverySecrets", secrets).finish();
+        let saved = file.map(|file| files::write("recovery data", file, text.as_bytes()).map(|()| file.to_owned()));
+        Self { text: Some(text), saved }
     }
-    Ok(())
+
+    /// Prints what was done, and the secrets unless a file has them. `document` is the result as JSON, with the secrets.
+    pub(crate) fn tell(
+        self,
+        lines: &[String],
+        document: impl FnOnce() -> Value,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
+        let told = self.print(lines, document, output);
+        let (Some(text), None | Some(Err(_))) = (&self.text, &self.saved) else { return Ok(told?) };
+        match (told, self.saved) {
+            (Ok(()), Some(Err(error))) => {
+                Err(Cause::RecoveryDataNotSaved { place: "output", source: Box::new(error) }.into())
+            }
+            (Ok(()), _) => Ok(()),
+            (Err(error), _) => {
+                // The last place that is left; if it is gone as well, the error cannot be told either.
+                let _ = output.warn(text);
+                Err(Cause::RecoveryDataNotSaved { place: "error", source: Box::new(error.into()) }.into())
+            }
+        }
+    }
+
+    fn print(&self, lines: &[String], document: impl FnOnce() -> Value, output: &mut Output) -> io::Result<()> {
+        lines.iter().try_for_each(|line| output.note(line))?;
+        match (&self.text, &self.saved) {
+            (None, _) => {}
+            (Some(_), Some(Ok(file))) => output.note(&format!("Recovery data written to {}", file.display()))?,
+            // The document has them.
+            (Some(_), None) if output.is_json() => {}
+            (Some(text), _) if output.is_json() => output.note(text)?,
+            (Some(text), _) => output.line(text)?,
+        }
+        if output.is_json() { output.json(&document()) } else { Ok(()) }
+    }
 }
 
 /// `{name: base64 text}`

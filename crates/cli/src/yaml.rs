@@ -74,12 +74,26 @@ enum Node {
 /// Converts the first document of `text`; also lists numbers that are octal.
 pub(crate) fn to_json(text: &str) -> Result<(String, Vec<OctalNote>), YamlError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    refuse_control_characters(text)?;
     let mut reader =
         Reader { parser: Parser::new_from_str(text), anchors: HashMap::new(), values: 0, octal: Vec::new() };
     let node = reader.document()?;
     let mut json = String::new();
     write(&node, &mut json);
     Ok((json, reader.octal))
+}
+
+/// YAML 1.1, 5.1: only printable characters.
+fn refuse_control_characters(text: &str) -> Result<(), YamlError> {
+    let is_printable =
+        |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{fffd}' | '\u{10000}'..);
+    match text.chars().enumerate().find(|(_, c)| !is_printable(*c)) {
+        None => Ok(()),
+        Some((position, c)) => Err(YamlError::Syntax {
+            line: 1 + text.chars().take(position).filter(|c| *c == '\n').count(),
+            reason: format!("expected text, got the control character {c:?}"),
+        }),
+    }
 }
 
 struct Reader<'text> {

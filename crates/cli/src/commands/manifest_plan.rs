@@ -73,7 +73,7 @@ pub(crate) fn run(global: &Global, arguments: &PlanArguments, output: &mut Outpu
         match &plan {
             None => print_refusal(&arguments.manifest, &findings, output)?,
             Some(plan) => {
-                warn(&findings, output)?;
+                findings.warn(&arguments.manifest, output)?;
                 print(&file, &running, plan, output)?;
             }
         }
@@ -129,7 +129,8 @@ fn versions<'a>(lines: impl IntoIterator<Item = &'a str>, path: &Path) -> Result
 
 /// The plan, or the findings for which the Coordinator would refuse the update.
 fn plan(file: &ManifestFile, running: &Running) -> Result<(Findings, Option<Plan>), Cause> {
-    let mut old = Manifest::decode(&running.manifest).map_err(Cause::RunningManifest)?;
+    let mut old = Manifest::decode(&running.manifest)
+        .map_err(|error| Cause::RunningManifest(findings::without_position(&error)))?;
     old.apply_security_versions(&running.versions);
     let mut findings = Findings::of_file(&file.notes);
     let new = match Manifest::decode(&file.bytes) {
@@ -176,10 +177,6 @@ fn uses(manifest: &Manifest) -> SecretUses {
         (name.clone(), UsedSecrets { current, previous: used(CompiledParameters::used_previous_secrets) })
     });
     uses.collect()
-}
-
-fn warn(findings: &Findings, output: &mut Output) -> io::Result<()> {
-    findings.0.iter().try_for_each(|finding| output.warn(&finding.message))
 }
 
 fn print_refusal(path: &Path, findings: &Findings, output: &mut Output) -> io::Result<()> {

@@ -12,7 +12,8 @@ use crate::failure::{Cause, Failure};
 use crate::findings::Findings;
 use crate::manifest_file::ManifestFile;
 use crate::output::Output;
-use crate::{recovery_data, trust};
+use crate::recovery_data::{self, Given};
+use crate::trust;
 
 /// Flags of the command.
 pub(crate) struct Options<'a> {
@@ -29,13 +30,12 @@ pub(crate) fn run(
 ) -> Result<ExitStatus, Failure> {
     // A manifest that would be refused must not cost the user an attestation first.
     let file = ManifestFile::read(path)?;
-    let findings = Findings::of(&file.bytes, &file.notes);
+    let mut findings = Findings::of(&file.bytes, &file.notes);
+    findings.locate_in(&file.source);
     if !findings.are_acceptable(options.allow_warnings) {
         return Err(Cause::Findings { path: path.to_owned(), findings }.into());
     }
-    for finding in &findings.0 {
-        output.warn(&finding.message)?;
-    }
+    findings.warn(path, output)?;
 
     trust::block_on(async {
         let coordinator = trust::attest(global, address, output).await?;
@@ -47,16 +47,15 @@ pub(crate) fn run(
         })?;
         output.step(&format!("Manifest signature: {signature}"))?;
         let recovery = client.set_manifest(&file.bytes).await?.recovery_secrets;
-        output.note("Manifest successfully set")?;
-        let saved = recovery_data::save(&recovery, options.recovery_file, output);
-        if output.is_json() {
-            output.json(&json!({
+        let document = || {
+            json!({
                 "manifestSignature": signature,
                 "recoverySecrets": recovery_data::to_json(&recovery),
                 "coordinator": coordinator.to_json(),
-            }))?;
-        }
-        saved?;
+            })
+        };
+        let lines = ["Manifest successfully set".to_owned()];
+        Given::save(&recovery, options.recovery_file).tell(&lines, document, output)?;
         coordinator.write_cache(global, &signature)?;
         Ok(ExitStatus::Success)
     })

@@ -16,7 +16,9 @@ use crate::exit::ExitStatus;
 use crate::failure::Failure;
 use crate::manifest_file::ManifestFile;
 use crate::output::Output;
-use crate::{credentials, files, recovery_data, trust};
+use crate::recovery_data::{self, Given};
+use crate::trust::{self, Trust};
+use crate::{credentials, files};
 
 pub(crate) fn run(global: &Global, command: &UpdateCommand, output: &mut Output) -> Result<ExitStatus, Failure> {
     match command {
@@ -48,26 +50,26 @@ fn change(
     trust::block_on(async {
         let coordinator = trust::known(global, &arguments.coordinator, output).await?;
         let client = coordinator.client()?.with_certificate(&user)?;
-        output.step("Verified Coordinator's certificate, now sending the manifest")?;
+        output.step(match coordinator.trust {
+            Trust::Nothing => "Sending the manifest",
+            Trust::Attested(_) | Trust::Cached => "Verified Coordinator's certificate, now sending the manifest",
+        })?;
         let outcome = match step {
             Step::Apply => client.apply_update(&file.bytes).await?,
             Step::Acknowledge => client.acknowledge_update(&file.bytes).await?,
         };
-        for line in words(step, &outcome) {
-            output.note(&line)?;
-        }
-        let saved = recovery_data::save(&outcome.recovery_secrets, arguments.recoverydata.as_deref(), output);
-        if output.is_json() {
-            output.json(&json!({
+        let document = || {
+            json!({
                 "manifestSignature": file.signature(),
                 "applied": outcome.is_applied(),
                 "missingAcknowledgments": outcome.missing_acknowledgments,
                 "missingUsers": outcome.missing_users,
                 "recoverySecrets": recovery_data::to_json(&outcome.recovery_secrets),
                 "coordinator": coordinator.to_json(),
-            }))?;
-        }
-        saved?;
+            })
+        };
+        let given = Given::save(&outcome.recovery_secrets, arguments.recoverydata.as_deref());
+        given.tell(&words(step, &outcome), document, output)?;
         Ok(ExitStatus::Success)
     })
 }

@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<ExitStat
         },
         Command::PackageInfo { path, .. } => package_info::run(path, output),
         Command::Profile(command) => profile::run(global, command, output),
-        Command::Completion { shell } => completion::run(*shell, output),
+        Command::Completion { shell, no_descriptions } => completion::run(*shell, !no_descriptions, output),
         Command::Documentation { man } => documentation::run(man.as_deref(), output),
         Command::Install { .. } => Err(Cause::ClusterCommand.into()),
         Command::Version { .. } => version::run(output),

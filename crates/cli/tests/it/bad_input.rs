@@ -169,7 +169,8 @@ fn a_missing_certificate_cache() {
         "status localhost:4433",
         "Error: no certificate cache [DIR]/home/.config/marblerun/coordinator-cert.pem, and no expected measurements to \
          verify the Coordinator with\n\
-         Hint: run `marblerun manifest verify`, or give --era-config",
+         Hint: run `marblerun manifest verify`, or give --era-config, or --insecure for a simulated Coordinator; then \
+         nothing is verified",
     );
 }
 
@@ -209,7 +210,8 @@ fn a_manifest_with_mistakes_is_not_uploaded() {
     place.write("m.yaml", format!("Packages: {{web: {{UniqueID: {}}}}}\nMarbles: {{}}\n", "1".repeat(64)));
     let run = place.run("manifest set m.yaml localhost:4433 --era-config era.json");
     assert_eq!(run.code, 1);
-    assert!(run.stderr.starts_with("Error: manifest m.yaml has 1 error: "), "{}", run.stderr);
+    let expected = "Error: manifest m.yaml has 1 error: line 1, column 18: Packages.web.UniqueID: expected ";
+    assert!(run.stderr.starts_with(expected), "{}", run.stderr);
     assert!(run.stderr.contains("put the value in quotes"), "{}", run.stderr);
     assert_eq!(run.stderr.lines().count(), 1);
 }
@@ -248,6 +250,12 @@ fn usage_errors() {
     assert_eq!(run.code, 1);
     assert!(run.stderr.starts_with("Error: unrecognized subcommand 'statsu'\nHint: "), "{}", run.stderr);
     assert!(run.stderr.contains("'status'"), "{}", run.stderr);
+    // A script that misspells a command must not go on.
+    for group in ["manifest", "manifest update", "certificate", "secret", "profile"] {
+        let run = place.run(&format!("{group} foo"));
+        assert!(run.stderr.starts_with("Error: unrecognized subcommand 'foo'\nHint: "), "{group}: {}", run.stderr);
+        assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{group}");
+    }
     check(
         &place,
         "certificate root localhost:4433 --output=",

@@ -120,6 +120,10 @@ fn an_update_is_applied_or_waits() {
         (&value["applied"], &value["missingAcknowledgments"], &value["missingUsers"], &value["recoverySecrets"]),
         (&json!(false), &json!(1), &json!(["ben", "cy"]), &json!({}))
     );
+    // Nobody is told that something was verified when nothing was.
+    let run = scene.run("manifest update apply m.json ADDRESS USER --insecure");
+    assert!(run.code == 0 && run.stdout.contains("\nSending the manifest\n"), "{}{}", run.stdout, run.stderr);
+    assert!(!run.stdout.contains("Verified"), "{}", run.stdout);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Commands against a Coordinator that the tests play.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
 
 use serde_json::Value;
 
@@ -120,6 +121,31 @@ fn recovery_data_that_cannot_be_saved_are_printed() {
          Hint: save the line with RecoverySecrets: it is not given again",
     );
     assert!(run.stdout.ends_with("{\"RecoverySecrets\":{\"ops\":\"cw==\"}}\n"), "{}", run.stdout);
+}
+
+#[test]
+fn recovery_data_are_not_lost_when_nobody_reads_the_output() {
+    let fake = Fake::start(Script { recovery_secrets: vec![("ops", b"s")], ..Script::new() });
+    let place = place(&fake);
+    let unread = |arguments: &str| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let line = arguments.replace("ADDRESS", &fake.address()).replace("TRUST", TRUST);
+        let mut command = place.command(&line.split(' ').collect::<Vec<_>>());
+        let output = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(unread("manifest set m.json ADDRESS TRUST -r recovery.json"), (Some(0), String::new()));
+    assert_eq!(fake.script().manifest.as_deref(), Some(MANIFEST.as_bytes()));
+    assert_eq!(place.read("recovery.json"), "{\"RecoverySecrets\":{\"ops\":\"cw==\"}}");
+    for flags in ["", " --output json", " -r no/such/file"] {
+        let (code, stderr) = unread(&format!("manifest set m.json ADDRESS TRUST{flags}"));
+        assert_eq!(code, Some(1), "{flags}: {stderr}");
+        assert!(stderr.contains("Warning: {\"RecoverySecrets\":{\"ops\":\"cw==\"}}\n"), "{flags}: {stderr}");
+        assert!(stderr.contains("; it is printed on standard error: "), "{flags}: {stderr}");
+    }
+    // The result of a command that changes nothing may go unread.
+    assert_eq!(unread("status ADDRESS TRUST"), (Some(0), String::new()));
 }
 
 #[test]

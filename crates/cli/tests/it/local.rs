@@ -22,6 +22,23 @@ fn version_as_json() {
     assert_eq!(value["version"], env!("CARGO_PKG_VERSION"));
 }
 
+#[test]
+fn the_version_is_also_a_flag() {
+    Place::new().run("--version").printed(&format!("marblerun {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+// rules: CLI-1
+#[test]
+fn completions_can_be_without_descriptions() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish", "powershell"] {
+        let run = place.run(&format!("completion {shell} --no-descriptions"));
+        assert!(run.code == 0 && run.stdout.contains("manifest"), "{shell}: {}", run.stderr);
+        assert!(!run.stdout.contains("Manage the manifest"), "{shell}");
+    }
+    assert!(place.run("completion zsh").stdout.contains("Manage the manifest"));
+}
+
 // rules: CMD-1
 #[test]
 fn the_signature_of_a_json_file_is_that_of_its_bytes() {
@@ -56,6 +73,17 @@ fn leading_zeros_are_warned_of_beside_the_exact_signature() {
         run.stderr,
         "Warning: line 2: 010 is 8, because YAML takes a leading zero for octal; write it without the zero or in quotes\n"
     );
+}
+
+#[test]
+fn the_signature_of_what_is_no_manifest_is_warned_of() {
+    let place = Place::new();
+    place.write("key.pem", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n");
+    for file in ["key.pem", "/dev/null"] {
+        let run = place.run(&format!("manifest signature {file}"));
+        assert_eq!((run.stdout.len(), run.code), (65, 0));
+        assert_eq!(run.stderr, "Warning: the file holds no object, so it is no manifest\n");
+    }
 }
 
 #[test]
@@ -111,6 +139,9 @@ fn findings_as_json() {
     assert_eq!(value["findings"][0]["severity"], "error");
     assert_eq!(value["findings"][0]["place"], "Packages.web.SignerID");
     assert_eq!((&value["findings"][0]["line"], &value["findings"][0]["column"]), (&1.into(), &18.into()));
+    // A position in the JSON that the file became would lead astray.
+    let message = "Packages.web.SignerID: expected a string, got a number";
+    assert_eq!(value["findings"][0]["message"], message);
     assert_eq!(value["findings"][0]["hint"], "put the value in quotes; YAML reads digits without quotes as a number");
 }
 

@@ -61,16 +61,16 @@ impl Place {
         self.run_with(words, &[])
     }
 
+    /// The program with nothing of the user's environment.
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_marblerun"));
+        command.args(words).current_dir(self.path()).env_clear().env("HOME", self.path().join("home"));
+        command
+    }
+
     /// Runs the program with variables of its environment.
     fn run_with(&self, words: &[&str], variables: &[(&str, &str)]) -> Run {
-        let output = Command::new(env!("CARGO_BIN_EXE_marblerun"))
-            .args(words)
-            .current_dir(self.path())
-            .env_clear()
-            .env("HOME", self.path().join("home"))
-            .envs(variables.iter().copied())
-            .output()
-            .unwrap();
+        let output = self.command(words).envs(variables.iter().copied()).output().unwrap();
         let text = |bytes: &[u8]| {
             String::from_utf8(bytes.to_vec()).unwrap().replace(&self.path().display().to_string(), "[DIR]")
         };
