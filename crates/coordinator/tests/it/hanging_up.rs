@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::running::{Identity, MANIFEST, Running, client_config, config, connect};
 
 /// Below what the audit stream tells of a user within a minute.
-const UPLOADS: usize = 60;
+const UPLOADS: u32 = 100;
 
 /// Sets a manifest with one user, who may write a secret.
 async fn set_manifest(running: &Running, user: &str) -> Identity {
@@ -40,11 +40,16 @@ async fn whoever_hangs_up_stores_nothing_that_the_audit_stream_does_not_tell() {
     let alice = set_manifest(&running, "alice").await;
     let body = upload();
     let request = format!("POST /secrets HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let begun = Instant::now();
+    let answer = running.ask_as(&alice, "POST", "/secrets", body.clone()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let whole = begun.elapsed();
     for upload in 0..UPLOADS {
         let mut stream = connect(running.client, client_config(&alice, &[b"http/1.1"])).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
-        // At another moment of the upload each time.
-        tokio::time::sleep(Duration::from_micros(50) * u32::try_from(upload).unwrap()).await;
+        stream.flush().await.unwrap();
+        // At another moment of the upload each time, from its beginning to after its end.
+        tokio::time::sleep(2 * whole * upload / UPLOADS).await;
         drop(stream);
     }
 
