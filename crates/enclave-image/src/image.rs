@@ -1,7 +1,7 @@
 //! Where the signature structure is in the files of the runtimes.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use object::read::elf::ElfFile64;
@@ -177,12 +177,15 @@ fn signature_files(directory: &Path) -> Result<Vec<PathBuf>, EnclaveError> {
 
 fn read_file(path: &Path) -> Result<Vec<u8>, EnclaveError> {
     let error = |source| EnclaveError::Read { path: path.to_owned(), source };
+    let bytes = read_within(MAX_ENCLAVE_BYTES, File::open(path).map_err(error)?).map_err(error)?;
+    bytes.ok_or_else(|| EnclaveError::TooLarge { path: path.to_owned() })
+}
+
+/// The whole content; `None` if it has more than `max` bytes, of which no more than one is read.
+fn read_within(max: u64, content: impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
-    File::open(path).map_err(error)?.take(MAX_ENCLAVE_BYTES + 1).read_to_end(&mut bytes).map_err(error)?;
-    match bytes.len() as u64 > MAX_ENCLAVE_BYTES {
-        true => Err(EnclaveError::TooLarge { path: path.to_owned() }),
-        false => Ok(bytes),
-    }
+    content.take(max + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= max).then_some(bytes))
 }
 
 /// The structure in a section of an ELF file, or the reason why there is none.
@@ -264,6 +267,15 @@ mod tests {
         }
         write(directory.path(), "occlum/.sgx_mode", b"SIM\n");
         assert!(read(&directory.path().join("occlum")).unwrap().is_simulation);
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_and_not_read_to_its_end() {
+        assert_eq!(read_within(10, &[7; 10][..]).unwrap(), Some(vec![7; 10]));
+        assert_eq!(read_within(10, &[7; 11][..]).unwrap(), None);
+        let mut long = io::repeat(7).take(1000);
+        assert_eq!(read_within(10, &mut long).unwrap(), None);
+        assert_eq!(long.limit(), 1000 - 11);
     }
 
     // rules: PKG-3
