@@ -600,6 +600,8 @@ mod tests {
         check_malformed(|bytes| bytes[12] = 1, 14, "recipient is not recovery");
         check_malformed(|bytes| bytes[14] = 4, 84, "unknown recovery scheme");
         check_malformed(|bytes| bytes[15] = 1, 16, "reserved byte is not zero");
+        // All of three, but two are enough.
+        check_malformed(|bytes| bytes[14] = 2, 84, "threshold and number of shares do not fit the scheme");
         check_malformed(|bytes| bytes[80] = 3, 84, "threshold and number of shares do not fit the scheme");
         check_malformed(|bytes| bytes[83] = 0xff, 84, "threshold and number of shares do not fit the scheme");
         check_malformed(|bytes| bytes[87] = 1, 88, "reserved bytes are not zero");
