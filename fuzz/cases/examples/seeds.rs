@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -14,7 +15,11 @@ use base64::engine::general_purpose::STANDARD;
 use marblerun_api::rest;
 use marblerun_api::rpc::{ActivationReq, ActivationResp, Parameters};
 use marblerun_attestation::{EvaluationNumbers, Fmspc, Tee, with_oe_header};
-use marblerun_coordinator_core::record::{CollateralAccepted, Genesis, ManifestSet, Record};
+use marblerun_coordinator_core::counter::{CounterRaised, MarbleName};
+use marblerun_coordinator_core::record::{
+    Authority, CollateralAccepted, Genesis, ManifestSet, ManifestUpdated, PackagesUpdated, PreviousValue, Record,
+    SecretsSet, UpdateAcknowledged, UpdateCancelled, UpdateInitiated, UpdatedSecret,
+};
 use marblerun_coordinator_core::secret::Secret;
 use marblerun_fuzz_cases::{REQUEST_KEY_PKCS8, TARGETS, sealed};
 use marblerun_manifest::SecretType;
@@ -344,7 +349,7 @@ fn wrapped_keys() -> Result<Seeds> {
 }
 
 fn records() -> Seeds {
-    let secret = Secret {
+    let secret = || Secret {
         secret_type: SecretType::CertEd25519,
         size: 0,
         shared: true,
@@ -355,6 +360,17 @@ fn records() -> Seeds {
         public: None,
     };
     let bytes = |byte: u8, length: usize| SecretBytes::new(vec![byte; length]);
+    let authority = || Authority {
+        intermediate_key: bytes(4, 48),
+        intermediate_certificate: vec![0x30, 0],
+        marble_root_certificate: vec![0x30, 0],
+    };
+    let line = || r#"{"time":"2026-02-01T09:30:00.125Z","update":"x"}"#.to_owned();
+    let updated = |name: &str, value: Option<Secret>, previous| UpdatedSecret {
+        name: name.to_owned(),
+        value: value.map(Arc::new),
+        previous,
+    };
     [
         (
             "genesis",
@@ -372,7 +388,7 @@ fn records() -> Seeds {
             Record::ManifestSet(ManifestSet {
                 raw: b"{}".to_vec(),
                 signature: vec![1, 2, 3],
-                secrets: vec![("key".to_owned(), secret)],
+                secrets: vec![("key".to_owned(), secret())],
                 log_line: r#"{"update":"initial manifest set"}"#.to_owned(),
             }),
         ),
@@ -384,6 +400,57 @@ fn records() -> Seeds {
                 fmspc: Fmspc([0, 1, 2, 3, 4, 5]),
                 numbers: EvaluationNumbers { tcb_info: 17, qe_identity: 18 },
                 newest_issue: now(),
+            }),
+        ),
+        (
+            "secrets-set",
+            Record::SecretsSet(SecretsSet {
+                secrets: vec![("key".to_owned(), Arc::new(secret()))],
+                log_lines: vec![line()],
+            }),
+        ),
+        (
+            "counter-raised",
+            Record::CounterRaised(CounterRaised {
+                marble: MarbleName {
+                    marble_type: "web".to_owned(),
+                    uuid: "11111111-2222-3333-4444-555555555555".to_owned(),
+                },
+                name: "n".to_owned(),
+                value: u64::MAX,
+            }),
+        ),
+        (
+            "packages-updated",
+            Record::PackagesUpdated(PackagesUpdated {
+                versions: vec![("web".to_owned(), 2)],
+                authority: authority(),
+                secrets: vec![("key".to_owned(), Arc::new(secret()))],
+                log_lines: vec![line()],
+            }),
+        ),
+        (
+            "update-initiated",
+            Record::UpdateInitiated(UpdateInitiated { raw: b"{}".to_vec(), user: "ann".to_owned(), log_line: line() }),
+        ),
+        (
+            "update-acknowledged",
+            Record::UpdateAcknowledged(UpdateAcknowledged { user: "ben".to_owned(), log_line: line() }),
+        ),
+        ("update-cancelled", Record::UpdateCancelled(UpdateCancelled { log_lines: vec![line(), line()] })),
+        (
+            "manifest-updated",
+            Record::ManifestUpdated(ManifestUpdated {
+                raw: b"{}".to_vec(),
+                signature: vec![1, 2, 3],
+                authority: authority(),
+                root_secret: Some(bytes(5, 32)),
+                secrets: vec![
+                    updated("kept", None, PreviousValue::Kept),
+                    updated("new", Some(secret()), PreviousValue::New),
+                    updated("rotated", Some(secret()), PreviousValue::OldCurrent),
+                ],
+                log_lines: vec![line()],
             }),
         ),
     ]
