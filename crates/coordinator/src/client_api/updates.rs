@@ -13,7 +13,7 @@ use marblerun_coordinator_core::update::{
     self, Applied, MAX_UPDATER_LIST_BYTES, Outcome, PendingUpdate, Prepared, PreparedStep, RecoveryChange, UpdateError,
 };
 use marblerun_coordinator_core::users::User;
-use marblerun_sealing::SealError;
+use marblerun_sealing::{ManifestFingerprint, SealError};
 use marblerun_storage::{CommitOptions, RecipientChange};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{error, warn};
@@ -24,7 +24,7 @@ use super::{NO_MANIFEST_HINT, Shared, decode_manifest, read_request};
 use crate::audit::{Audit, Peer};
 use crate::clock::now;
 use crate::listener::PeerCertificate;
-use crate::manifest_setter::{recipient, sealed};
+use crate::manifest_setter::{recipient, sealed, sealed_fingerprint};
 use crate::quoter::Quoter;
 use crate::report;
 use crate::view::SharedView;
@@ -281,7 +281,7 @@ impl Commit {
 
     async fn apply(&self, step: PreparedStep, applied: Applied) -> Result<Done, StepError> {
         let Applied { fingerprint, seal_mode, recovery, warnings, acknowledged } = applied;
-        let result = match recovery_change(recovery) {
+        let result = match recovery_change(recovery, sealed_fingerprint(&fingerprint)) {
             Ok((recovery, secrets)) => {
                 let options = CommitOptions { mode: sealed(seal_mode), recovery };
                 let stored = self.writer.submit_with(Command::Update(Box::new(step)), options).await;
@@ -333,13 +333,16 @@ impl Commit {
 type RecoverySecrets = Option<BTreeMap<String, Vec<u8>>>;
 
 /// What becomes of the recovery recipient, and what each party gets if it changes.
-fn recovery_change(change: RecoveryChange) -> Result<(RecipientChange, RecoverySecrets), SealError> {
+fn recovery_change(
+    change: RecoveryChange,
+    manifest: ManifestFingerprint,
+) -> Result<(RecipientChange, RecoverySecrets), SealError> {
     match change {
-        RecoveryChange::Kept => Ok((RecipientChange::Keep, None)),
+        RecoveryChange::Kept => Ok((RecipientChange::Keep { manifest }, None)),
         RecoveryChange::Replaced(None) => Ok((RecipientChange::Remove, Some(BTreeMap::new()))),
         RecoveryChange::Replaced(Some(secrets)) => {
             let (recipient, encrypted) = recipient(secrets)?;
-            Ok((RecipientChange::Set(recipient), Some(encrypted)))
+            Ok((RecipientChange::Set { recipient, manifest }, Some(encrypted)))
         }
     }
 }
