@@ -13,8 +13,16 @@ pub(super) const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 pub(super) struct RotatingFile {
     path: PathBuf,
     max_bytes: u64,
-    /// The open file and its length; `None` before the first line and after an error.
-    open: Option<(File, u64)>,
+    /// `None` before the first line and after an error.
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    /// `None` for a pipe or a device, such as `/dev/stdout`: it has no length, and renaming would take its name from
+    /// everyone else.
+    length: Option<u64>,
 }
 
 impl RotatingFile {
@@ -29,25 +37,30 @@ impl RotatingFile {
     ///
     /// Of the file system; the line may be there in part, on a line of its own.
     pub(super) fn append(&mut self, line: &str) -> io::Result<()> {
-        let (mut file, mut length) = match self.open.take() {
-            Some(open) => open,
+        let mut opened = match self.open.take() {
+            Some(opened) => opened,
             None => open(&self.path)?,
         };
-        if length >= self.max_bytes {
-            drop(file);
+        if opened.length.is_some_and(|length| length >= self.max_bytes) {
+            drop(opened);
             fs::rename(&self.path, older(&self.path))?;
-            (file, length) = open(&self.path)?;
+            opened = open(&self.path)?;
         }
-        file.write_all(line.as_bytes())?;
-        self.open = Some((file, length + line.len() as u64));
+        opened.file.write_all(line.as_bytes())?;
+        opened.length = opened.length.map(|length| length + line.len() as u64);
+        self.open = Some(opened);
         Ok(())
     }
 }
 
 /// Opens for appending. A last line that is not complete is ended, so that the next one stands alone.
-fn open(path: &Path) -> io::Result<(File, u64)> {
+fn open(path: &Path) -> io::Result<Open> {
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-    let mut length = file.metadata()?.len();
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Ok(Open { file, length: None });
+    }
+    let mut length = metadata.len();
     let mut last = [b'\n'];
     if length > 0 {
         file.read_exact_at(&mut last, length - 1)?;
@@ -56,7 +69,7 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
         file.write_all(b"\n")?;
         length += 1;
     }
-    Ok((file, length))
+    Ok(Open { file, length: Some(length) })
 }
 
 fn older(path: &Path) -> PathBuf {
@@ -100,6 +113,17 @@ mod tests {
         RotatingFile::new(path.clone(), 100).append("next\n").unwrap();
         RotatingFile::new(path.clone(), 100).append("last\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "whole\nto\nnext\nlast\n");
+    }
+
+    #[test]
+    fn a_device_is_written_and_keeps_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        let mut file = RotatingFile::new(path.clone(), 10);
+        (0..10).for_each(|_| file.append("more than ten bytes\n").unwrap());
+        assert_eq!(fs::read_link(&path).unwrap(), Path::new("/dev/null"));
+        assert!(!older(&path).exists());
     }
 
     #[test]
