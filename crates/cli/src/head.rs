@@ -52,6 +52,8 @@ pub(crate) enum Difference {
     Older { remembered: (u64, u64), stated: (u64, u64) },
     /// It is another one at the same place.
     Forked { place: (u64, u64) },
+    /// It is the same one, but under another manifest, or that is not told.
+    Manifest { place: (u64, u64), remembered: String, stated: Option<String> },
 }
 
 impl fmt::Display for Difference {
@@ -68,6 +70,10 @@ impl fmt::Display for Difference {
             Self::Forked { place: (epoch, sequence) } => {
                 write!(f, "expected the remembered state at epoch {epoch}, sequence {sequence}, got another one there")
             }
+            Self::Manifest { place: (epoch, sequence), remembered, stated } => {
+                let stated = stated.as_deref().unwrap_or("none told");
+                write!(f, "expected manifest {remembered} at epoch {epoch}, sequence {sequence}, got {stated}")
+            }
         }
     }
 }
@@ -76,14 +82,19 @@ impl Head {
     /// What a statement says of the sealed state, in recovery mode of the one that waits; `None` if nothing is sealed or
     /// it is not told.
     pub(crate) fn of(statement: &Statement) -> Option<Self> {
-        let (deployment, log_head) = match (&statement.log_head, &statement.recovering) {
-            (Some(head), _) => (&statement.deployment, head),
-            (None, Some(recovering)) => (&recovering.deployment, &recovering.log_head),
+        let (deployment, log_head, manifest) = match (&statement.log_head, &statement.recovering) {
+            (Some(head), _) => (&statement.deployment, head, &statement.manifest_fingerprint),
+            (None, Some(claimed)) => (&claimed.deployment, &claimed.log_head, &claimed.manifest_fingerprint),
             (None, None) => return None,
         };
         let LogHead { epoch, sequence, hash } = log_head.clone();
-        let manifest = statement.manifest_fingerprint.clone();
-        Some(Self { deployment: deployment.clone(), epoch, sequence, hash, manifest })
+        Some(Self { deployment: deployment.clone(), epoch, sequence, hash, manifest: manifest.clone() })
+    }
+
+    /// Whether [`Head::of`] a statement is a state that the Coordinator has opened. What it tells in recovery mode is a
+    /// claim of its storage: to be compared, but not to be remembered.
+    pub(crate) fn is_proven(statement: &Statement) -> bool {
+        statement.log_head.is_some()
     }
 
     /// Where the head beside a certificate cache is.
@@ -137,14 +148,33 @@ impl Head {
         if place == remembered_place && self.hash != stated.hash {
             return Err(Difference::Forked { place });
         }
+        if place == remembered_place && self.has_other_manifest(stated) {
+            return Err(self.other_manifest(stated));
+        }
         Ok(())
     }
 
-    /// In recovery mode a Coordinator does not state the manifest; that of the same state is known already.
-    pub(crate) fn with_known_manifest(self, remembered: Option<&Self>) -> Self {
-        let same = remembered.filter(|head| head.deployment == self.deployment && head.hash == self.hash);
-        let manifest = self.manifest.clone().or_else(|| same.and_then(|head| head.manifest.clone()));
-        Self { manifest, ..self }
+    /// Like [`Head::compare`] for a state that waits for recovery: the manifest must not be left out where it is known.
+    pub(crate) fn compare_claim(&self, stated: &Self) -> Result<(), Difference> {
+        self.compare(stated)?;
+        let is_same_place = (self.epoch, self.sequence) == (stated.epoch, stated.sequence);
+        if is_same_place && self.manifest != stated.manifest && self.manifest.is_some() {
+            return Err(self.other_manifest(stated));
+        }
+        Ok(())
+    }
+
+    fn other_manifest(&self, stated: &Self) -> Difference {
+        Difference::Manifest {
+            place: (stated.epoch, stated.sequence),
+            remembered: self.manifest.clone().unwrap_or_default(),
+            stated: stated.manifest.clone(),
+        }
+    }
+
+    /// Whether `stated`, which goes on from this head, is known to be under another manifest.
+    pub(crate) fn has_other_manifest(&self, stated: &Self) -> bool {
+        self.manifest.is_some() && stated.manifest.is_some() && self.manifest != stated.manifest
     }
 
     /// `{"deployment": text, "epoch": number, "sequence": number, "hash": text, "manifestFingerprint": text or null}`
@@ -176,9 +206,8 @@ pub(crate) fn advance(global: &Global, statement: &Statement, output: &mut Outpu
     // Without a place nothing is remembered.
     let Ok(path) = Head::path(global) else { return Ok(()) };
     let (Some(remembered), Some(stated)) = (Head::read(&path)?, Head::of(statement)) else { return Ok(()) };
-    let stated = stated.with_known_manifest(Some(&remembered));
     match remembered.compare(&stated) {
-        Ok(()) if remembered == stated => {}
+        Ok(()) if remembered == stated || !Head::is_proven(statement) => {}
         Ok(()) => {
             if let Err(error) = stated.write(&path) {
                 output.warn(&format!("the newest state is not remembered: {}", Failure::from(error)))?;
@@ -219,10 +248,28 @@ mod tests {
     }
 
     #[test]
-    fn a_known_manifest_is_not_forgotten_in_recovery_mode() {
-        let known = Head { manifest: Some("ff".to_owned()), ..head(1, 2, "aa") };
-        assert_eq!(head(1, 2, "aa").with_known_manifest(Some(&known)), known);
-        assert_eq!(head(1, 3, "bb").with_known_manifest(Some(&known)), head(1, 3, "bb"));
+    fn a_state_at_the_same_place_has_the_same_manifest_and_a_later_one_may_have_another() {
+        let under = |manifest: Option<&str>, head: Head| Head { manifest: manifest.map(str::to_owned), ..head };
+        let remembered = under(Some("ff"), head(2, 7, "aa"));
+        let unknown = head(2, 7, "aa");
+        assert_eq!(remembered.compare(&remembered), Ok(()));
+        assert_eq!(unknown.compare(&remembered), Ok(()));
+        assert!(!unknown.has_other_manifest(&remembered) && !remembered.has_other_manifest(&remembered));
+        for (stated, text) in [(Some("ee"), "got ee"), (None, "got none told")] {
+            let stated = under(stated, head(2, 7, "aa"));
+            let difference = remembered.compare_claim(&stated).unwrap_err();
+            assert_eq!(difference.to_string(), format!("expected manifest ff at epoch 2, sequence 7, {text}"));
+            let expected = if stated.manifest.is_some() { Err(difference) } else { Ok(()) };
+            assert_eq!(remembered.compare(&stated), expected);
+        }
+        for good in [&remembered, &head(2, 8, "bb")] {
+            assert_eq!(remembered.compare_claim(good), Ok(()));
+        }
+        assert_eq!(unknown.compare_claim(&remembered), Ok(()));
+        let later = under(Some("ee"), head(2, 8, "bb"));
+        assert_eq!(remembered.compare(&later), Ok(()));
+        assert!(remembered.has_other_manifest(&later));
+        assert!(!remembered.has_other_manifest(&head(2, 8, "bb")));
     }
 
     #[test]

@@ -24,7 +24,8 @@ pub struct Statement {
     pub manifest_fingerprint: Option<String>,
     /// The newest record of the sealed state; `None` where nothing is sealed.
     pub log_head: Option<LogHead>,
-    /// In recovery mode: the state that waits, as the Coordinator's storage describes it. The recovery proves it.
+    /// In recovery mode: the state that waits, as the Coordinator's storage describes it. The recovery proves it, and
+    /// refuses an older state and one with another manifest than is told here.
     pub recovering: Option<Recovering>,
 }
 
@@ -35,6 +36,8 @@ pub struct Recovering {
     pub deployment: String,
     /// The newest record of its log.
     pub log_head: LogHead,
+    /// SHA-256 of the manifest in force, hexadecimal; `None` where the storage does not say.
+    pub manifest_fingerprint: Option<String>,
 }
 
 /// The newest record of the sealed state.
@@ -59,7 +62,11 @@ decode_object!(Statement {
     "recovering" => recovering,
 });
 
-decode_object!(Recovering { "deployment" => deployment, "logHead" => log_head });
+decode_object!(Recovering {
+    "deployment" => deployment,
+    "logHead" => log_head,
+    "manifestFingerprint" => manifest_fingerprint,
+});
 
 decode_object!(LogHead { "epoch" => epoch, "sequence" => sequence, "hash" => hash });
 

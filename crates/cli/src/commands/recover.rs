@@ -111,7 +111,9 @@ pub(crate) fn compare_with_remembered(
     if let (Some(head), Some(path)) = (&remembered, &path) {
         let difference = match &stated {
             Some(stated) => {
-                head.compare(stated).map_err(|difference| Cause::OtherState { path: path.clone(), difference })
+                let is_proven = statement.is_some_and(Head::is_proven);
+                let compared = if is_proven { head.compare(stated) } else { head.compare_claim(stated) };
+                compared.map_err(|difference| Cause::OtherState { path: path.clone(), difference })
             }
             // An old state must not pass by saying nothing.
             None => Err(Cause::NoState { path: path.clone() }),
@@ -121,6 +123,9 @@ pub(crate) fn compare_with_remembered(
                 output.note(&format!("Warning: {} (--accept-other-state)", Failure::from(cause)))?;
             }
             outcome => outcome?,
+        }
+        if stated.as_ref().is_some_and(|stated| head.has_other_manifest(stated)) {
+            output.note("The manifest is not the remembered one: make sure that you know of its update")?;
         }
     }
     Ok(Seen { stated, remembered })

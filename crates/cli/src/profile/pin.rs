@@ -41,8 +41,9 @@ pub(crate) fn pin(global: &Global, attested: &AttestedCoordinator, output: &mut 
     if is_accepted || !has_other_root && pinned.as_ref() != Some(attested.chain()) {
         cache::write(global, attested.chain())?;
     }
-    match stated.map(|stated| stated.with_known_manifest(remembered.as_ref())) {
-        Some(stated) if remembered.as_ref() != Some(&stated) => stated.write(&path)?,
+    let is_proven = is_accepted || attested.statement().is_some_and(Head::is_proven);
+    match stated {
+        Some(stated) if is_proven && remembered.as_ref() != Some(&stated) => stated.write(&path)?,
         None if is_accepted => match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(Cause::Write { what: "remembered state", path, source }.into());

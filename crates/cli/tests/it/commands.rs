@@ -444,6 +444,47 @@ fn a_secret_is_not_given_for_another_state_than_the_remembered_one() {
         assert!(run.code == 1 && run.stderr.contains(expected), "{text}: {}", run.stderr);
         assert_eq!(scene.fake.requests().len(), requests + 1);
     }
+    // The manifest is shown and compared with the remembered one.
+    let under = |sequence: u64, manifest: &str| {
+        waiting(sequence).replace("}}}", &format!(r#"}},"manifestFingerprint":{manifest}}}}}"#))
+    };
+    scene.place.write(&head, r#"{"deployment":"r0","epoch":4,"sequence":9,"hash":"cd","manifestFingerprint":"ff"}"#);
+    let remembered = scene.place.read(&head);
+    for (text, expected) in [
+        (under(9, r#""ee""#), "expected manifest ff at epoch 4, sequence 9, got ee"),
+        (under(9, "null"), "expected manifest ff at epoch 4, sequence 9, got none told"),
+        (waiting(9), "expected manifest ff at epoch 4, sequence 9, got none told"),
+        (under(8, r#""ff""#), "expected a state not older than epoch 4, sequence 9, got epoch 4, sequence 8"),
+    ] {
+        statement(&text);
+        let requests = scene.fake.requests().len();
+        let run = scene.run("recover plain ADDRESS TRUST --key ops.pem");
+        assert!(run.code == 1 && run.stderr.contains(expected), "{text}: {}", run.stderr);
+        assert_eq!(scene.fake.requests().len(), requests + 1);
+        let run = scene.run("recover plain ADDRESS TRUST --key ops.pem --accept-other-state");
+        assert!(run.code == 0 && run.stdout.contains(expected), "{text}: {}", run.stdout);
+    }
+    let other = "The manifest is not the remembered one";
+    for (text, shown, is_other) in [
+        (under(9, r#""ff""#), "sequence 9, manifest ff\n", false),
+        (under(10, r#""ff""#), "sequence 10, manifest ff\n", false),
+        (under(10, r#""ee""#), "sequence 10, manifest ee\n", true),
+        (waiting(10), "sequence 10, manifest not told\n", false),
+    ] {
+        statement(&text);
+        let run = scene.run("recover plain ADDRESS TRUST --key ops.pem");
+        assert!(run.code == 0 && run.stdout.contains(shown), "{text}: {}", run.stdout);
+        assert_eq!(run.stdout.contains(other), is_other, "{}", run.stdout);
+    }
+    // What nobody has proven yet is not remembered, by no command.
+    statement(&under(10, r#""ee""#));
+    assert_eq!(scene.run("manifest get ADDRESS TRUST").code, 0);
+    assert_eq!(scene.place.read(&head), remembered);
+    let value = scene.json("recover plain ADDRESS TRUST --key ops.pem --output json");
+    assert_eq!(
+        (&value["state"]["manifestFingerprint"], &value["rememberedState"]["manifestFingerprint"]),
+        (&json!("ee"), &json!("ff"))
+    );
     let run = scene.run("recover plain ADDRESS --insecure --key ops.pem");
     assert!(run.code == 0 && run.stdout.starts_with("Warning: skipping quote verification"), "{}", run.stderr);
     statement(&usual);
@@ -521,6 +562,24 @@ fn recovery_is_prepared_without_network() {
     scene.place.write("evidence.json", changed);
     let run = scene.place.run(&format!("{offline} -o b.sig"));
     assert!(run.code == 1 && run.stderr.contains("statement is not the one"), "{}", run.stderr);
+
+    // And so is its manifest.
+    let text = r#"{"version":1,"deployment":"","trustClass":"software","logHead":null,"recovering":{"deployment":"r0","logHead":{"epoch":4,"sequence":9,"hash":"cd"},"manifestFingerprint":"ee"}}"#;
+    scene.fake.script().covered_statement = Some(text.to_owned());
+    scene.fake.script().statement = Some(text.to_owned());
+    scene.place.write(&format!("{CACHE}.head.json"), "{}");
+    scene
+        .run("recover-with-signature public-key ADDRESS TRUST -o c.pem --evidence waiting.json --accept-other-state")
+        .printed(SOFTWARE);
+    let offline = format!("{sign} --evidence waiting.json {trust}");
+    for (manifest, code) in [("ff", 1), ("ee", 0)] {
+        let head =
+            format!(r#"{{"deployment":"r0","epoch":4,"sequence":9,"hash":"cd","manifestFingerprint":"{manifest}"}}"#);
+        scene.place.write(&format!("{CACHE}.head.json"), head);
+        let run = scene.place.run(&format!("{offline} -o {manifest}.sig"));
+        assert_eq!((run.code, scene.place.exists(&format!("{manifest}.sig"))), (code, code == 0), "{}", run.stderr);
+        assert!(code == 0 || run.stderr.contains("expected manifest ff at epoch 4, sequence 9, got ee"));
+    }
 }
 
 #[test]

@@ -97,6 +97,27 @@ fn a_state_that_goes_back_is_refused_until_it_is_accepted() {
     assert_eq!(place.run("status --profile dev").code, 0);
 }
 
+/// Whoever writes the Coordinator's disk can claim any state in recovery mode.
+#[test]
+fn what_is_claimed_in_recovery_mode_is_compared_but_not_remembered() {
+    let fake = Fake::start(Script::new());
+    let place = place(&fake);
+    set_statement(&fake, statement("d0", 7, "aa"));
+    assert_eq!(place.run("status --profile dev").code, 0);
+    let head = format!("{PROFILES}/dev.pem.head.json");
+    let remembered = place.read(&head);
+    let waiting = |sequence: u64| {
+        Some(format!(
+            r#"{{"version":1,"deployment":"","trustClass":"software","logHead":null,"recovering":{{"deployment":"d0","logHead":{{"epoch":1,"sequence":{sequence},"hash":"aa"}},"manifestFingerprint":"ee"}}}}"#
+        ))
+    };
+    set_statement(&fake, waiting(1000));
+    assert_eq!(place.run("status --profile dev").code, 0);
+    assert_eq!(place.read(&head), remembered);
+    set_statement(&fake, waiting(6));
+    failed_with(&place.run("status --profile dev"), "is not the one that is remembered");
+}
+
 #[test]
 fn a_coordinator_that_no_longer_states_anything_is_refused() {
     let fake = Fake::start(Script::new());
