@@ -43,7 +43,9 @@ pub(crate) fn recovery_key(key: Option<&std::path::Path>, token: &TokenKey) -> R
         (None, None) => Ok(None),
         (Some(path), None) => {
             let text = SecretBytes::new(files::read("recovery key", path, MAX_KEY_BYTES)?);
-            Ok(Some(RecoveryKey::from_pem(text.expose())?))
+            let key = RecoveryKey::from_pem(text.expose())
+                .map_err(|source| Cause::RecoveryKeyFile { path: path.to_owned(), source })?;
+            Ok(Some(key))
         }
     }
 }

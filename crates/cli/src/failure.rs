@@ -96,6 +96,12 @@ pub(crate) enum Cause {
     Credentials(#[from] CredentialsError),
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
+    #[error("{}", path.display())]
+    RecoveryKeyFile {
+        path: PathBuf,
+        #[source]
+        source: RecoveryError,
+    },
     #[error("{0}")]
     Flags(&'static str),
     #[error("--pkcs11-config: keys on PKCS#11 tokens are not supported by this version")]
@@ -150,6 +156,8 @@ pub(crate) enum Cause {
         #[source]
         source: DecodeError,
     },
+    #[error("secrets {}: {place}: expected one of {expected}", path.display())]
+    SecretsMember { path: PathBuf, place: String, expected: String },
     #[error("{}: {reason}", path.display())]
     SecretPem { path: PathBuf, reason: String },
     #[error("secret {name:?}: expected a known type, got {got:?}")]
@@ -234,7 +242,9 @@ impl Failure {
                 "run `marblerun manifest verify`, or give --era-config, or --insecure for a simulated Coordinator; then \
                  nothing is verified",
             ),
-            Cause::NoConfigDirectory => Some("give the certificate cache with --coordinator-cert"),
+            Cause::NoConfigDirectory => {
+                Some("set HOME, or give the certificate cache with --coordinator-cert; profiles need HOME")
+            }
             Cause::OtherRoot { .. } => Some(
                 "if the deployment was made anew, verify it with `marblerun manifest verify`; otherwise this is another \
                  Coordinator",
@@ -245,7 +255,7 @@ impl Failure {
             Cause::Yaml { source, .. } => return source.hint(),
             Cause::SignatureLength { .. } | Cause::SignatureNotHex { .. } => Some("check the file's path"),
             Cause::Credentials(error) => error.hint(),
-            Cause::Recovery(error) => error.hint(),
+            Cause::Recovery(error) | Cause::RecoveryKeyFile { source: error, .. } => error.hint(),
             Cause::Enclave(error) => error.hint(),
             Cause::NoState { .. } => Some(
                 "a Coordinator of another kind may answer; --accept-other-state goes on nevertheless and forgets the state",

@@ -5,7 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// What takes less is not worth a flicker.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -22,7 +22,9 @@ pub(crate) struct Progress {
 impl Progress {
     /// Begins to wait. Nothing is ever shown where standard error is no terminal, or if `quiet`.
     pub(crate) fn start(quiet: bool) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_message("working");
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden())
+            .with_style(ProgressStyle::default_spinner())
+            .with_message("working");
         if quiet || !std::io::stderr().is_terminal() {
             return Self { bar, stop: None, waiting: None };
         }

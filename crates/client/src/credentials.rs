@@ -9,7 +9,7 @@ use marblerun_pki::Certificate;
 use marblerun_pki::certificate::CertificateError;
 use marblerun_pki::pem::{self, Block, PemError};
 use rustls::client::ResolvesClientCert;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
 
 /// Longest certificate or key file that is read, in bytes.
@@ -36,6 +36,15 @@ pub enum CredentialsError {
         what: &'static str,
         /// The file.
         path: PathBuf,
+    },
+    /// What a file holds is no certificate or no key.
+    #[error("{}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: Box<CredentialsError>,
     },
     /// Not PEM.
     #[error("the {what} is not PEM")]
@@ -86,6 +95,10 @@ impl CredentialsError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Read { .. } => Some("check the path and its permissions"),
+            Self::File { source, .. } => source.hint(),
+            Self::NoCertificate { got } | Self::NoKey { got } if got.is_empty() => {
+                Some("give the file in PEM form, which begins with -----BEGIN")
+            }
             Self::Pem { source: PemError::Headers { .. }, .. } | Self::EncryptedKey => {
                 Some("give the key without password, for example from `openssl pkey -in key.pem -out plain.pem`")
             }
@@ -133,27 +146,14 @@ impl ClientCertificate {
     /// assert!(matches!(error, CredentialsError::NoCertificate { .. }));
     /// ```
     pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, CredentialsError> {
-        let blocks = blocks("client certificate", certificate)?;
-        let chain: Vec<_> = blocks
-            .iter()
-            .filter(|block| block.label == pem::CERTIFICATE)
-            .map(|block| CertificateDer::from(block.der.expose().to_vec()))
-            .collect();
-        let Some(leaf) = chain.first() else {
-            return Err(CredentialsError::NoCertificate { got: labels(blocks) });
-        };
-        let leaf = Certificate::parse(leaf).map_err(CredentialsError::Certificate)?;
-        let public_key = leaf.public_key_der().to_vec();
+        Self::new(Chain::from_pem(certificate)?, private_key(key)?)
+    }
 
-        let key = rustls::crypto::aws_lc_rs::default_provider()
-            .key_provider
-            .load_private_key(private_key(key)?)
-            .map_err(|error| CredentialsError::Key { reason: error.to_string() })?;
-        // Read with our parser: users may have certificates that those of TLS libraries refuse.
-        if key.public_key().is_some_and(|of_key| of_key.as_ref() != public_key.as_slice()) {
+    fn new(chain: Chain, key: Arc<dyn SigningKey>) -> Result<Self, CredentialsError> {
+        if key.public_key().is_some_and(|of_key| of_key.as_ref() != chain.public_key.as_slice()) {
             return Err(CredentialsError::Mismatch);
         }
-        Ok(Self(Arc::new(CertifiedKey::new(chain, key))))
+        Ok(Self(Arc::new(CertifiedKey::new(chain.certificates, key))))
     }
 
     /// Reads the PEM texts of two files; both may be the same.
@@ -162,9 +162,14 @@ impl ClientCertificate {
     ///
     /// See [`CredentialsError`].
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, CredentialsError> {
-        let certificate = read_file("client certificate", certificate)?;
-        let key = marblerun_secret::SecretBytes::new(read_file("private key", key)?);
-        Self::from_pem(&certificate, key.expose())
+        let in_file = |path: &Path| {
+            let path = path.to_owned();
+            |source| CredentialsError::File { path, source: Box::new(source) }
+        };
+        let chain = read_file("client certificate", certificate)?;
+        let chain = Chain::from_pem(&chain).map_err(in_file(certificate))?;
+        let text = marblerun_secret::SecretBytes::new(read_file("private key", key)?);
+        Self::new(chain, private_key(text.expose()).map_err(in_file(key))?)
     }
 
     /// The certificate that is presented first, DER.
@@ -198,8 +203,40 @@ fn labels(blocks: Vec<Block>) -> Vec<String> {
     blocks.into_iter().map(|block| block.label).collect()
 }
 
+/// The certificates that are shown, leaf first.
+struct Chain {
+    certificates: Vec<CertificateDer<'static>>,
+    /// Of the leaf, SubjectPublicKeyInfo in DER.
+    public_key: Vec<u8>,
+}
+
+impl Chain {
+    fn from_pem(text: &[u8]) -> Result<Self, CredentialsError> {
+        let blocks = blocks("client certificate", text)?;
+        let certificates: Vec<_> = blocks
+            .iter()
+            .filter(|block| block.label == pem::CERTIFICATE)
+            .map(|block| CertificateDer::from(block.der.expose().to_vec()))
+            .collect();
+        let Some(leaf) = certificates.first() else {
+            return Err(CredentialsError::NoCertificate { got: labels(blocks) });
+        };
+        // Read with our parser: users may have certificates that those of TLS libraries refuse.
+        let leaf = Certificate::parse(leaf).map_err(CredentialsError::Certificate)?;
+        let public_key = leaf.public_key_der().to_vec();
+        Ok(Self { certificates, public_key })
+    }
+}
+
 /// The first private key of a PEM text.
-fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, CredentialsError> {
+fn private_key(text: &[u8]) -> Result<Arc<dyn SigningKey>, CredentialsError> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider().key_provider;
+    provider
+        .load_private_key(private_key_der(text)?)
+        .map_err(|error| CredentialsError::Key { reason: error.to_string() })
+}
+
+fn private_key_der(text: &[u8]) -> Result<PrivateKeyDer<'static>, CredentialsError> {
     let blocks = blocks("private key", text)?;
     for block in &blocks {
         let der = || block.der.expose().to_vec();

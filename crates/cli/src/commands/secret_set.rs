@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use marblerun_client::{SecretBytes, UserSecretValue};
+use marblerun_client::{ClientCertificate, CredentialsError, SecretBytes, UserSecretValue};
 use marblerun_json::decode_whole;
 use marblerun_pki::{Certificate, pem};
 use serde_json::json;
@@ -19,6 +19,9 @@ use crate::{credentials, files, trust};
 /// Longest file of secrets, in bytes; the Coordinator takes no more.
 const MAX_SECRETS_BYTES: usize = 16 * 1024 * 1024;
 
+/// What `secret get` writes beside the values: its file may be uploaded again.
+const MEMBERS_OF_SECRET_GET: [&str; 6] = ["Type", "Size", "Shared", "UserDefined", "ValidFor", "Public"];
+
 pub(crate) fn run(
     global: &Global,
     credentials: &Credentials,
@@ -31,11 +34,7 @@ pub(crate) fn run(
     let content = SecretBytes::new(files::read("secrets", file, MAX_SECRETS_BYTES)?);
     let secrets: BTreeMap<String, UserSecretValue> = match from_pem {
         Some(name) => [(name.to_owned(), read_pem(file, content.expose(), output)?)].into(),
-        None => {
-            decode_whole(content.expose(), MAX_SECRETS_BYTES)
-                .map_err(|source| Cause::SecretsFile { path: file.to_owned(), source })?
-                .0
-        }
+        None => read_json(file, content.expose())?,
     };
     for (name, secret) in &secrets {
         // `echo secret | base64` encodes a line end that no password has.
@@ -54,6 +53,21 @@ pub(crate) fn run(
         }
         Ok(ExitStatus::Success)
     })
+}
+
+/// Secrets as JSON. A member that is not known is probably a misspelled one, whose value would be lost.
+fn read_json(path: &Path, text: &[u8]) -> Result<BTreeMap<String, UserSecretValue>, Cause> {
+    let (secrets, notes) =
+        decode_whole(text, MAX_SECRETS_BYTES).map_err(|source| Cause::SecretsFile { path: path.to_owned(), source })?;
+    let of_secret_get = |name: &str| MEMBERS_OF_SECRET_GET.iter().any(|known| known.eq_ignore_ascii_case(name));
+    match notes.unknown_members.iter().find(|unknown| !of_secret_get(&unknown.name)) {
+        None => Ok(secrets),
+        Some(unknown) => Err(Cause::SecretsMember {
+            path: path.to_owned(),
+            place: unknown.place.to_string(),
+            expected: unknown.known.join(", "),
+        }),
+    }
 }
 
 /// The first certificate and the first private key of a PEM file.
@@ -94,8 +108,14 @@ fn read_pem(path: &Path, text: &[u8], output: &mut Output) -> Result<UserSecretV
             }
         }
     }
-    match secret.cert.is_none() && secret.private.is_none() {
-        true => Err(refused("expected a certificate or a private key in PEM, got neither".to_owned()).into()),
-        false => Ok(secret),
+    if secret.cert.is_none() && secret.private.is_none() {
+        return Err(refused("expected a certificate or a private key in PEM, got neither".to_owned()).into());
+    }
+    // What else may be wrong with the pair is for the Coordinator to judge.
+    match ClientCertificate::from_pem(text, text) {
+        Err(CredentialsError::Mismatch) => {
+            Err(refused("the private key does not belong to the certificate".to_owned()).into())
+        }
+        _ => Ok(secret),
     }
 }

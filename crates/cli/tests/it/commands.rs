@@ -191,7 +191,7 @@ fn credentials_are_checked_before_anything_is_sent() {
         ),
         (
             "--cert ann-key.pem --key ann-key.pem",
-            "Error: expected a PEM block CERTIFICATE as client certificate, got PRIVATE KEY",
+            "Error: ann-key.pem: expected a PEM block CERTIFICATE as client certificate, got PRIVATE KEY",
         ),
         ("--cert absent.pem --key ann-key.pem", "Error: cannot read client certificate absent.pem: No such file"),
     ] {
@@ -225,6 +225,16 @@ fn secrets_are_uploaded() {
     scene.place.write("secrets.json", r#"{"token":{"Key":"hunter2!"}}"#);
     let run = scene.run("secret set secrets.json ADDRESS USER");
     assert!(run.code == 1 && !run.stderr.contains("hunter2"), "{}", run.stderr);
+
+    // What `secret get` writes may be there; anything else is misspelled, and its value would not be uploaded.
+    scene.place.write("secrets.json", r#"{"token":{"Type":"plain","UserDefined":true,"key":"aGVsbG8="}}"#);
+    scene.run("secret set secrets.json ADDRESS USER").printed("Secret successfully set\n");
+    let requests = scene.fake.requests().len();
+    scene.place.write("secrets.json", r#"{"token":{"Kye":"aGVsbG8="}}"#);
+    scene
+        .run("secret set secrets.json ADDRESS USER")
+        .failed("Error: secrets secrets.json: token.Kye: expected one of Cert, Private, Key");
+    assert_eq!(scene.fake.requests().len(), requests);
 }
 
 // rules: CMD-8
@@ -259,6 +269,7 @@ fn the_first_certificate_and_the_first_key_of_a_pem_file_are_uploaded() {
         ),
         (format!("{certificate}{}", pem::encode("ENCRYPTED PRIVATE KEY", b"x")), "the private key is encrypted"),
         (pem::encode(pem::CERTIFICATE, b"x"), "web.pem: "),
+        (format!("{other}{certificate}{key}"), "web.pem: the private key does not belong to the certificate"),
     ] {
         scene.place.write("web.pem", text);
         let run = scene.run("secret set web.pem ADDRESS USER --from-pem web");
@@ -373,6 +384,8 @@ fn the_name_of_a_recovery_secret_is_asked_for_where_it_is_needed() {
     }
     let run = scene.run("recover plain ADDRESS TRUST");
     assert!(run.code == 1 && run.stderr.contains("--key"), "{}", run.stderr);
+    let run = scene.run("recover plain ADDRESS TRUST --key ann.pem");
+    assert!(run.code == 1 && run.stderr.starts_with("Error: ann.pem: expected an RSA key "), "{}", run.stderr);
     assert!(scene.fake.requests().is_empty());
 }
 

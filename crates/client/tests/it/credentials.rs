@@ -2,7 +2,9 @@
 
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair};
-use marblerun_client::{Client, ClientCertificate, CredentialsError, MarbleCredentials, Timeouts};
+use marblerun_client::{
+    Client, ClientCertificate, CredentialsError, MAX_CREDENTIAL_BYTES, MarbleCredentials, Timeouts,
+};
 use marblerun_pki::{AltNames, KeyPair, pem, profile};
 
 use crate::address;
@@ -65,6 +67,24 @@ fn check_refused(certificate: &str, key: &str, expected: &str) {
 }
 
 #[test]
+fn the_file_that_is_wrong_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let (certificate, key) = (directory.path().join("ann.pem"), directory.path().join("ann-key.pem"));
+    let user = User::new();
+    std::fs::write(&certificate, &user.certificate).unwrap();
+    std::fs::write(&key, user.pkcs8()).unwrap();
+    ClientCertificate::read(&certificate, &key).unwrap();
+    for (certificate, key, wrong) in [(&key, &key, &key), (&certificate, &certificate, &certificate)] {
+        let error = ClientCertificate::read(certificate, key).unwrap_err();
+        assert_eq!(error.to_string(), wrong.display().to_string());
+        assert_eq!(error.hint(), Some("were certificate and key exchanged?"));
+    }
+    std::fs::write(&key, "").unwrap();
+    let error = ClientCertificate::read(&certificate, &key).unwrap_err();
+    assert_eq!(error.hint(), Some("give the file in PEM form, which begins with -----BEGIN"));
+}
+
+#[test]
 fn credentials_that_are_none_are_refused_with_the_reason() {
     let (user, other) = (User::new(), User::new());
     check_refused(&user.certificate, &other.pkcs8(), "the private key does not belong to the client certificate");
@@ -87,6 +107,23 @@ fn credentials_that_are_none_are_refused_with_the_reason() {
     assert!(matches!(error, CredentialsError::Key { .. }), "{error}");
     let certificate = pem::encode(pem::CERTIFICATE, b"garbage");
     check_refused(&certificate, &user.pkcs8(), "the client certificate cannot be read");
+}
+
+#[test]
+fn files_that_are_too_long_are_refused() {
+    let user = User::new();
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let padded = |length: usize| format!("{}{}", user.certificate, "\n".repeat(length - user.certificate.len()));
+    let key = file("key", user.pkcs8());
+    ClientCertificate::read(&file("long", padded(MAX_CREDENTIAL_BYTES)), &key).unwrap();
+    let path = file("longer", padded(MAX_CREDENTIAL_BYTES + 1));
+    let error = ClientCertificate::read(&path, &key).unwrap_err();
+    assert_eq!(error, CredentialsError::TooLong { what: "client certificate", path });
 }
 
 #[test]
