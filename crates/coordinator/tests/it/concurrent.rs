@@ -7,9 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use marblerun_pki::{Certificate, pem};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::authorisation::{Client, marble};
-use crate::running::{Identity, Running};
+use crate::running::{Identity, Running, client_config, connect};
 
 /// Steps of each client.
 const ROUNDS: u64 = 12;
@@ -231,4 +232,33 @@ async fn updates_uploads_activations_and_counters_keep_one_order_which_survives_
     let answer: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(answer["data"]["number"]["Private"], BASE64.encode((10 * ROUNDS).to_string()), "{text}");
     assert_eq!(running.activate("few").await.unwrap_err().code, tonic::Code::PermissionDenied as u32);
+}
+
+// rules: AUTH-7
+#[tokio::test]
+async fn a_marble_whose_body_comes_after_an_update_is_refused_as_after_it() {
+    let running = Running::start().await;
+    let identities: Vec<_> = ["ann", "ben", "raiser"].map(|name| (name, Identity::new())).into();
+    let manifest = manifest(&identities).replace("{{ string .Secrets.number }}", "");
+    assert_eq!(running.ask("POST", "/manifest", manifest).await.status, 200);
+    let config = client_config(&marble(&running).await, &[b"http/1.1"]);
+    let mut stream = connect(running.client, config).await.unwrap();
+    let body = r#"{"name":"n","value":1}"#;
+    let head = format!(
+        "POST /api/v2/monotonic-counter HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    // The body is asked for once the certificate is accepted.
+    let mut answer = [0; 4096];
+    let length = stream.read(&mut answer).await.unwrap();
+    assert!(answer[..length].starts_with(b"HTTP/1.1 100 "), "{}", String::from_utf8_lossy(&answer[..length]));
+
+    let raise = json!({ "Packages": { "p": { "SecurityVersion": 2 } } }).to_string();
+    assert_eq!(running.ask_as(&identities[2].1, "POST", "/update", raise).await.status, 200);
+    stream.write_all(body.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    let length = stream.read(&mut answer).await.unwrap();
+    assert!(answer[..length].starts_with(b"HTTP/1.1 401 "), "{}", String::from_utf8_lossy(&answer[..length]));
 }
