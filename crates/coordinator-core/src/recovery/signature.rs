@@ -195,6 +195,13 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_key_that_cannot_be_read_is_not_passed_over() {
+        let mut manifest = manifest(2, 2);
+        manifest.recovery_keys.insert("bad".to_owned(), "no key".to_owned());
+        check(&manifest, &[0, 1], Err("RecoveryKeys.bad of the manifest in the state"));
+    }
+
+    #[test]
     fn a_manifest_without_recovery_keys_gives_its_state_to_nobody() {
         check(&manifest(0, 0), &[0], Err(&number(0, 1)));
     }

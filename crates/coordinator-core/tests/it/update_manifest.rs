@@ -287,6 +287,7 @@ fn what_could_not_be_applied_is_refused_when_it_begins() {
     check(&rest(r#","RecoveryKeys":{"a":"no key"}"#));
     check(&with(&THREE, r#""RecoveryThreshold":1"#, "", ""));
     check(&with(&THREE, r#""UpdateThreshold":4"#, "", ""));
+    check(&with(&THREE, r#""FeatureGates":["AzureHSMSealing"]"#, "", ""));
     check(&rest("").replace("BEGIN CERTIFICATE-----\\nMII", "BEGIN CERTIFICATE-----\\nAAA"));
     let secret = r#""token":{"Type":"plain","UserDefined":true}"#;
     let bad = r#""bad":{"Type":"cert-ecdsa","Size":256,"Cert":{"NotAfter":"1960-01-01T00:00:00Z"}}"#;
@@ -493,7 +494,10 @@ fn records_of_full_updates_out_of_place_are_refused_and_change_nothing() {
     for record in [begun("ann"), acknowledged("ann"), cancelled(), updated("new")] {
         check(&mut fixture::new_ledger(), record);
     }
-    let mut ledger = World::new(&manifest(&THREE, 0, "old")).ledger;
+    let World { mut ledger, .. } = World::new(&manifest(&THREE, 0, "old"));
+    let packages = br#"{"Packages":{"p":{"SecurityVersion":9}}}"#;
+    let step = update::prepare(&ledger.snapshot(), &made_user(&ledger, "dora"), packages, NOW).unwrap().step;
+    let raised = ledger.decide(Command::Update(Box::new(step))).unwrap().unwrap();
     check(&mut ledger, acknowledged("ann"));
     check(&mut ledger, cancelled());
     check(&mut ledger, begun("dora"));
@@ -501,6 +505,7 @@ fn records_of_full_updates_out_of_place_are_refused_and_change_nothing() {
     check(&mut ledger, begun("ben"));
     check(&mut ledger, acknowledged("dora"));
     check(&mut ledger, updated("another"));
+    check(&mut ledger, raised);
     // A record that names too few secrets, and one that keeps what is not there.
     let Record::ManifestUpdated(mut short) = updated("new") else { panic!("another kind") };
     short.secrets.clear();

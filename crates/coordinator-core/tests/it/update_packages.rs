@@ -95,6 +95,29 @@ fn versions_never_fall_below_what_an_earlier_update_set() {
     assert_eq!(deployment.marbles["o"].package.security_version, Some(3), "another package");
 }
 
+// Lines of the log and a new authority have to fit into one record.
+#[test]
+fn an_update_whose_lines_would_not_fit_into_a_record_is_refused() {
+    let name = "a".repeat(100_000);
+    let packages = |count: usize, entry: &str| {
+        (0..count).map(|number| format!(r#""p{number}":{{{entry}}}"#)).collect::<Vec<_>>().join(",")
+    };
+    let identity = format!(r#""UniqueID":"{}""#, "00".repeat(32));
+    let names = (0..100).map(|number| format!(r#""p{number}""#)).collect::<Vec<_>>().join(",");
+    let manifest = format!(
+        r#"{{"Packages":{{{}}},"Marbles":{{"m":{{"Package":"p0"}}}},
+            "Users":{{"{name}":{{"Certificate":{},"Roles":["all"]}}}},
+            "Roles":{{"all":{{"ResourceType":"Packages","ResourceNames":[{names}],"Actions":["UpdateSecurityVersion"]}}}}}}"#,
+        packages(100, &identity),
+        serde_json::json!(made_user_pem(&name)),
+    );
+    let mut ledger = ledger(&manifest);
+    let prepared = prepare(&ledger, &name, &packages(80, r#""SecurityVersion":2"#)).unwrap();
+    submit(&mut ledger, prepared).unwrap();
+    let error = prepare(&ledger, &name, &packages(100, r#""SecurityVersion":3"#)).unwrap_err();
+    assert!(matches!(error, UpdateError::LogSize { .. }), "{error:?}");
+}
+
 // rules: UPD-2
 #[test]
 fn a_package_without_version_gets_one() {

@@ -7,6 +7,7 @@ use marblerun_coordinator_core::activation::Candidate;
 use marblerun_coordinator_core::generate::MAX_SECRETS_BYTES;
 use marblerun_coordinator_core::ledger::{Command, Ledger, Refusal, ReplayError};
 use marblerun_coordinator_core::record::{Record, SecretsSet};
+use marblerun_coordinator_core::secret::Secret;
 use marblerun_coordinator_core::secrets::Secrets;
 use marblerun_coordinator_core::user_secrets::{PreparedUpload, UserSecretsError, prepare_upload, read};
 use marblerun_coordinator_core::users::User;
@@ -303,6 +304,17 @@ fn a_stored_value_for_a_secret_that_takes_none_ends_the_replay() {
     let secrets = &snapshot.deployment().unwrap().secrets;
     for (name, from) in [("key", "key"), ("no", "token"), ("token", "pin"), ("token", "key")] {
         let record = SecretsSet { secrets: vec![(name.to_owned(), Arc::clone(&secrets[from]))], log_lines: Vec::new() };
+        let error = ledger.apply(Record::SecretsSet(record)).unwrap_err();
+        assert!(matches!(error, ReplayError::OutOfPlace(_)), "{name}: {error}");
+    }
+    // What the deployment and what the record says of the user: each alone is not enough.
+    for (name, user_defined) in [("key", true), ("token", false)] {
+        let old = &secrets[name];
+        let (private, public) = (Some(SecretBytes::new(vec![1; 16])), Some(SecretBytes::new(vec![1; 16])));
+        let (secret_type, certificate) = (old.secret_type, None);
+        let (size, shared, valid_for) = (old.size, old.shared, old.valid_for);
+        let value = Secret { secret_type, size, shared, user_defined, valid_for, certificate, private, public };
+        let record = SecretsSet { secrets: vec![(name.to_owned(), Arc::new(value))], log_lines: Vec::new() };
         let error = ledger.apply(Record::SecretsSet(record)).unwrap_err();
         assert!(matches!(error, ReplayError::OutOfPlace(_)), "{name}: {error}");
     }
