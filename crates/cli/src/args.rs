@@ -99,7 +99,8 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "NAME", env = "MARBLERUN_PROFILE")]
     pub(crate) profile: Option<String>,
 
-    /// Go on although the Coordinator's state is older than the remembered one, or that of another deployment.
+    /// Go on although the Coordinator's state is older than the remembered one, under another manifest, or that of another
+    /// deployment.
     #[arg(long, global = true)]
     pub(crate) accept_other_state: bool,
 

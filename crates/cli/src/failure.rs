@@ -114,6 +114,8 @@ pub(crate) enum Cause {
     RecoveryNameMissing { path: PathBuf, names: String },
     #[error("expected recovery data (JSON with RecoverySecrets) in {}, because a name is given", path.display())]
     NoRecoveryData { path: PathBuf },
+    #[error("expected a recovery secret in {}, got recovery data (JSON with RecoverySecrets)", path.display())]
+    RecoveryDataNotSecret { path: PathBuf },
     #[error("remembered state {}", path.display())]
     Head {
         path: PathBuf,
@@ -251,6 +253,9 @@ impl Failure {
             ),
             Cause::Findings { findings, .. } => findings.hint(),
             Cause::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => Some("check the path"),
+            Cause::Write { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
+                Some("name another file: this one is not overwritten")
+            }
             Cause::Read { .. } | Cause::Write { .. } => Some("check the path and its permissions"),
             Cause::Yaml { source, .. } => return source.hint(),
             Cause::SignatureLength { .. } | Cause::SignatureNotHex { .. } => Some("check the file's path"),
@@ -271,6 +276,9 @@ impl Failure {
             Cause::ClusterCommand => Some("run the Coordinator standalone, as docs/operating.md shows"),
             Cause::RecoveryName { .. } => Some("give the name with --name"),
             Cause::RecoveryNameMissing { .. } => Some("choose yours with --name"),
+            Cause::RecoveryDataNotSecret { .. } => {
+                Some("`marblerun recover-with-signature encrypt-secret` makes the secret from it")
+            }
             Cause::NoRecoveryData { .. } => Some("leave --name out where the file is the raw secret"),
             Cause::Head { .. } => {
                 Some("remove the file if it was changed by mistake; `marblerun manifest verify` writes it")

@@ -84,6 +84,12 @@ pub(crate) fn to_json(secrets: &BTreeMap<String, Vec<u8>>) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|_| json!({}))
 }
 
+/// True for the file that `manifest set` writes, which is no secret itself.
+pub(crate) fn is_recovery_data(content: &SecretBytes) -> bool {
+    let data = decode_whole::<RecoveryData>(content.expose(), MAX_RECOVERY_DATA_BYTES);
+    data.is_ok_and(|(data, _)| !data.recovery_secrets.is_empty())
+}
+
 /// Reads a recovery secret: the one called `name` of recovery data, or the raw bytes of another file.
 pub(crate) fn read(path: &Path, name: Option<&str>) -> Result<SecretBytes, Cause> {
     let content = SecretBytes::new(files::read("recovery secret", path, MAX_RECOVERY_DATA_BYTES)?);

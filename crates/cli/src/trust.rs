@@ -108,7 +108,10 @@ impl Known {
 /// Runs calls to a Coordinator.
 pub(crate) fn block_on<T>(call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Cause::Runtime)?;
-    runtime.block_on(call)
+    let outcome = runtime.block_on(call);
+    // A resolver that hangs past the time limit is not waited for.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Fetches and verifies the Coordinator's quote, and that its state does not lie behind the remembered one. With

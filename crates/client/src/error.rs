@@ -14,6 +14,9 @@ use marblerun_pki::signature::SignatureError;
 use crate::chain::ChainError;
 use crate::tls::ServerIdentityError;
 
+/// What is waited for once the connection stands.
+pub(crate) const ANSWER: &str = "answer";
+
 /// One address that was tried in vain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{address}: {reason}")]
@@ -225,6 +228,10 @@ impl ClientError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Resolve { .. } => Some("check the host name"),
+            Self::Timeout { what: ANSWER, .. } => Some(
+                "what was asked for may have been done nevertheless, look before you repeat it; check that this is the \
+                 client API of a Coordinator, usually port 4433",
+            ),
             Self::Connect { .. } | Self::Timeout { .. } => {
                 Some("check that the Coordinator runs and that this is its client API, usually port 4433")
             }

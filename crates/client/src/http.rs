@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::address::Address;
-use crate::error::{ClientError, ConnectAttempt};
+use crate::error::{ANSWER, ClientError, ConnectAttempt};
 use crate::tls::identity_error;
 
 /// Between the attempts to connect to the addresses of one name (RFC 8305 5: 250 ms).
@@ -79,7 +79,7 @@ pub(crate) async fn exchange(
         send(address, stream, call, &url).await
     })
     .await
-    .map_err(|_| ClientError::Timeout { what: "answer", address: address.to_string(), after: limit })?
+    .map_err(|_| ClientError::Timeout { what: ANSWER, address: address.to_string(), after: limit })?
 }
 
 async fn connect(address: &Address, config: &Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, ClientError> {

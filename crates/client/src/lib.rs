@@ -12,11 +12,9 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use marblerun_attestation::TrustRoots;
 //! use marblerun_client::{
-//!     Address, Client, CollateralSource, Coordinator, EraConfig, NonceChoice, Policy, Timeouts,
+//!     Address, Client, CollateralSource, Coordinator, EraConfig, NonceChoice, Policy, Timeouts, TrustRoots, UnixTime,
 //! };
-//! use rustls_pki_types::UnixTime;
 //!
 //! let address = Address::parse("localhost:4433")?;
 //! let policy = Policy {
@@ -72,8 +70,12 @@ pub use evidence::Evidence;
 pub use http::Timeouts;
 pub use marble::MarbleCredentials;
 pub use marblerun_api::rest::{RecoverAnswer, Secret, StatusAnswer, UserSecretValue};
+pub use marblerun_attestation::TrustRoots;
+pub use marblerun_collateral::Bundle;
+pub use marblerun_json::DecodeError;
 pub use marblerun_secret::SecretBytes;
 pub use recovery::{PLAIN_SECRET_BYTES, RecoveryError, RecoveryKey, RecoverySecret};
+pub use rustls_pki_types::UnixTime;
 pub use signed_quote::SignedQuote;
 pub use statement::{LogHead, Recovering, Statement};
 pub use tls::ServerIdentityError;

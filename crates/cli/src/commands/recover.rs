@@ -41,6 +41,9 @@ pub(crate) fn run_signed(
         return Err(Cause::Flags("expected RECOVERY_KEY_FILE, IP:PORT and --signature").into());
     };
     let secret = SecretBytes::new(files::read("recovery secret", file, MAX_SIGNED_BYTES)?);
+    if recovery_data::is_recovery_data(&secret) {
+        return Err(Cause::RecoveryDataNotSecret { path: file.clone() }.into());
+    }
     let signature = files::read("signature", signature, MAX_SIGNED_BYTES)?;
     give(global, coordinator, &secret, &signature, output)
 }

@@ -382,6 +382,10 @@ fn the_name_of_a_recovery_secret_is_asked_for_where_it_is_needed() {
         let run = scene.run(&format!("recover {arguments} ADDRESS TRUST --key ops.pem"));
         assert!(run.code == 1 && run.stderr.starts_with(expected), "{}", run.stderr);
     }
+    scene.run("recover-with-signature recovery.json ADDRESS TRUST --signature plain").failed(
+        "Error: expected a recovery secret in recovery.json, got recovery data (JSON with RecoverySecrets)\n\
+         Hint: `marblerun recover-with-signature encrypt-secret` makes the secret from it",
+    );
     let run = scene.run("recover plain ADDRESS TRUST");
     assert!(run.code == 1 && run.stderr.contains("--key"), "{}", run.stderr);
     let run = scene.run("recover plain ADDRESS TRUST --key ann.pem");
@@ -545,7 +549,7 @@ fn recovery_is_prepared_without_network() {
     // Files are never overwritten.
     for command in [sign, encrypt] {
         let again = scene.place.run(&format!("{command} -o share.sig"));
-        assert!(again.code == 1 && again.stderr.contains("File exists"), "{}", again.stderr);
+        assert!(again.code == 1 && again.stderr.contains("Hint: name another file: "), "{}", again.stderr);
     }
     scene
         .run("recover-with-signature share.enc ADDRESS TRUST -s share.sig -q")
