@@ -253,7 +253,25 @@ fn dns_name_matches(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use marblerun_pki::{AltNames, KeyPair, profile};
+
     use super::*;
+
+    // rules: CLI-5
+    #[test]
+    fn a_root_is_accepted_only_while_it_is_valid() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let (start, names) = (1_700_000_000, AltNames::from_list("localhost"));
+        let root = profile::root_certificate(&KeyPair::generate().unwrap(), &names, at(start)).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        check_certificate(&root, &name, at(start + 60)).unwrap();
+        for wrong in [start - 86_400, 1 << 40] {
+            let error = check_certificate(&root, &name, at(wrong)).unwrap_err();
+            assert!(matches!(error, ServerIdentityError::Expired { .. }), "{error}");
+        }
+    }
 
     // rules: CLI-5
     #[test]

@@ -51,10 +51,13 @@ async fn the_update_log_is_read_in_both_versions() {
 
 #[tokio::test]
 async fn a_log_that_is_none_is_refused() {
-    let answer = UpdateLogAnswer { update_log: vec!["not JSON".to_owned()] };
-    let fake = new(vec![("GET /api/v2/update", 200, answer.to_v2())]);
-    let error = client(&fake).update_log().await.unwrap_err();
-    assert!(matches!(error, ClientError::AnswerData { .. }), "{error}");
+    let long = format!(r#"{{"update":"{}"}}"#, "a".repeat(4 << 20));
+    for line in ["not JSON".to_owned(), long] {
+        let answer = UpdateLogAnswer { update_log: vec![line] };
+        let fake = new(vec![("GET /api/v2/update", 200, answer.to_v2())]);
+        let error = client(&fake).update_log().await.unwrap_err();
+        assert!(matches!(error, ClientError::AnswerData { .. }), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -102,6 +105,11 @@ async fn an_update_over_version_1_finds_out_whether_it_waits() {
     fake.script().canned = vec![done, ("GET /update-manifest", 500, rest::error("later"))];
     let error = client(&fake).apply_update(b"{ }").await.unwrap_err();
     assert_eq!(error.status(), Some(500), "{error}");
+
+    let none = ("GET /update-manifest", 404, rest::error("no update in progress"));
+    fake.script().canned = vec![("POST /update", 400, rest::error("no")), none];
+    let error = client(&fake).apply_update(b"{ }").await.unwrap_err();
+    assert_eq!(error.status(), Some(400), "{error}");
 }
 
 // rules: CLI-4

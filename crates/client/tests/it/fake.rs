@@ -19,6 +19,7 @@ use marblerun_pki::{AltNames, Issuer, KeyPair, pem, profile, tls as signature};
 use marblerun_software_tee::{CollateralOptions, DevelopmentRoot, EnclaveIdentity, RootOptions};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use tempfile::TempDir;
@@ -326,12 +327,14 @@ fn acceptor(script: &Script, connection: usize) -> TlsAcceptor {
     };
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(shown.key.to_pkcs8().unwrap().expose().to_vec()));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = provider.key_provider.load_private_key(key).unwrap();
+    let certified = CertifiedKey::new(vec![CertificateDer::from(shown.root.clone())], key);
     let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .unwrap()
         .with_client_cert_verifier(Arc::new(AnyClient))
-        .with_single_cert(vec![CertificateDer::from(shown.root.clone())], key)
-        .unwrap();
+        // Whether the key is that of the certificate is for the client to find out.
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     TlsAcceptor::from(Arc::new(config))
 }
 

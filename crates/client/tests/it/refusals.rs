@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use marblerun_api::rest::{self, MAX_ANSWER_BYTES};
 use marblerun_attestation::TrustRoots;
 use marblerun_client::{
-    Address, AttestError, Client, ClientError, Coordinator, EraConfig, NonceChoice, Policy, Timeouts,
+    Address, AttestError, CertificateChain, ChainError, Client, ClientError, Coordinator, EraConfig, Evidence,
+    MAX_ERA_CONFIG_BYTES, NonceChoice, Policy, Statement, Timeouts,
 };
 use marblerun_pki::{AltNames, CertificateRequest, Issuer, pem, profile, request};
 use marblerun_software_tee::{CollateralOptions, Dates, EnclaveIdentity};
@@ -33,6 +35,10 @@ async fn refused(script: Script) -> AttestError {
 #[tokio::test]
 async fn a_simulated_coordinator_is_refused() {
     assert_eq!(refused(Script { is_simulated: true, ..Script::new() }).await, AttestError::NoQuote);
+    let fake = Fake::start(Script::new());
+    let mut evidence = attest(&fake, &policy(&fake)).await.unwrap().evidence().clone();
+    evidence.answer.quote = Some(Vec::new());
+    assert_eq!(reason(evidence.verify("file", &policy(&fake), fake::now()).unwrap_err()), AttestError::NoQuote);
 }
 
 #[tokio::test]
@@ -99,6 +105,17 @@ async fn evidence_under_another_root_is_refused() {
 async fn missing_collateral_is_named_with_its_platform() {
     let error = refused(Script { offers_collateral: false, ..Script::new() }).await;
     assert!(text(&error).starts_with("no collateral for the Coordinator's platform "), "{}", text(&error));
+}
+
+#[tokio::test]
+async fn a_fault_of_the_collateral_directory_is_not_hidden_by_what_the_coordinator_sends() {
+    let fake = Fake::start(Script::new());
+    let policy = policy_with_directory(&fake);
+    for file in std::fs::read_dir(fake.script().tee.bundle().join("dcap")).unwrap() {
+        std::fs::write(file.unwrap().path(), "garbage").unwrap();
+    }
+    let error = reason(attest(&fake, &policy).await.unwrap_err());
+    assert!(matches!(error, AttestError::Lookup(_)), "{}", text(&error));
 }
 
 #[tokio::test]
@@ -174,6 +191,14 @@ async fn a_chain_that_is_none_is_refused() {
     .await;
 }
 
+#[test]
+fn a_chain_that_has_expired_is_refused() {
+    let chain = Identity::new("localhost", fake::now()).chain();
+    let far = UnixTime::since_unix_epoch(Duration::from_secs(1 << 40));
+    let error = CertificateChain::parse_and_verify(chain.as_bytes(), far).unwrap_err();
+    assert!(matches!(error, ChainError::Expired { .. }), "{error}");
+}
+
 // rules: ATT-1
 #[tokio::test]
 async fn a_proxy_that_terminates_tls_is_noticed_at_once() {
@@ -192,6 +217,20 @@ async fn a_server_with_another_certificate_gets_no_request() {
     assert!(text(&error).contains("is not the Coordinator's attested root certificate"), "{}", text(&error));
     assert!(error.hint().unwrap().contains("proxy"));
     assert_eq!(fake.requests(), ["GET /api/v2/quote"]);
+}
+
+// rules: ATT-1
+#[tokio::test]
+async fn a_server_that_shows_the_root_without_its_key_gets_no_request() {
+    let script = Script::new();
+    let root = script.identity.root.clone();
+    let thief = Identity { root: root.clone(), ..Identity::new("localhost", fake::now()) };
+    let fake = Fake::start(Script { proxy: Some((0, thief)), ..script });
+    let error = attest(&fake, &policy(&fake)).await.unwrap_err();
+    assert!(matches!(error, ClientError::Tls { .. }), "{}", text(&error));
+    let error = Client::pinned_to(address(&fake), &root, Timeouts::default()).unwrap().status().await.unwrap_err();
+    assert!(matches!(error, ClientError::Tls { .. }), "{}", text(&error));
+    assert!(fake.requests().is_empty());
 }
 
 // rules: CLI-5
@@ -277,6 +316,51 @@ async fn a_coordinator_that_does_not_answer_is_given_up() {
     let coordinator = Coordinator::new(address(&fake), timeouts);
     let error = coordinator.attest(&policy(&fake), NonceChoice::Fresh, fake::now()).await.unwrap_err();
     assert_eq!(text(&error), format!("no answer from {} within 0.3 s", fake.address()));
+    assert!(error.hint().unwrap().starts_with("what was asked for may have been done nevertheless"));
+}
+
+// rules: CLI-9
+#[tokio::test]
+async fn a_server_that_does_not_shake_hands_is_given_up_before_the_time_for_the_answer() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let timeouts = Timeouts { connect: Duration::from_millis(100), total: Duration::from_secs(20) };
+    let coordinator = Coordinator::new(Address::parse(&address.to_string()).unwrap(), timeouts);
+    let error = coordinator.dangerous_fetch_unverified(NonceChoice::Fresh, fake::now()).await.unwrap_err();
+    assert_eq!(text(&error), format!("no connection from {address} within 0.1 s"));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_long_is_not_read_to_its_end() {
+    let long = "x".repeat(MAX_ANSWER_BYTES + 1);
+    let fake = Fake::start(Script { canned: vec![("GET /api/v2/status", 200, long)], ..Script::new() });
+    let root = fake.script().identity.root.clone();
+    let client = Client::pinned_to(address(&fake), &root, Timeouts::default()).unwrap();
+    let error = client.status().await.unwrap_err();
+    assert!(matches!(error, ClientError::AnswerTooLong { max: MAX_ANSWER_BYTES, .. }), "{}", text(&error));
+}
+
+#[test]
+fn texts_that_are_too_long_are_refused() {
+    let padded = |text: &str, length: usize| format!("{text}{}", " ".repeat(length - text.len()));
+    let check = |parses: &dyn Fn(&str) -> bool, text: &str, max: usize| {
+        assert_eq!((parses(&padded(text, max)), parses(&padded(text, max + 1))), (true, false), "{text}");
+    };
+    check(&|text| Statement::parse(text).is_ok(), "{}", 64 * 1024);
+    check(&|text| EraConfig::parse(text.as_bytes()).is_ok(), r#"{"UniqueID":"cd"}"#, MAX_ERA_CONFIG_BYTES);
+    check(&|text| Evidence::parse(text.as_bytes()).is_ok(), "{}", MAX_ANSWER_BYTES);
+}
+
+// rules: CLI-3
+#[tokio::test]
+async fn who_is_no_user_is_told_which_certificate_is_meant() {
+    let canned = vec![("POST /api/v2/update-cancel", 401, rest::error("unauthorized user"))];
+    let fake = Fake::start(Script { canned, ..Script::new() });
+    let root = fake.script().identity.root.clone();
+    let client = Client::pinned_to(address(&fake), &root, Timeouts::default()).unwrap();
+    let error = client.cancel_update().await.unwrap_err();
+    assert!(matches!(error, ClientError::Unauthorized { .. }), "{}", text(&error));
+    assert_eq!((error.status(), error.hint().is_some()), (Some(401), true));
 }
 
 #[tokio::test]
