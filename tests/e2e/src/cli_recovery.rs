@@ -90,6 +90,8 @@ fn two_of_three_parties_recover() {
     assert_ne!(first["remaining"], 0);
     let (state, remembered) = (&first["state"], &first["rememberedState"]);
     assert_eq!(state["deployment"], remembered["deployment"], "{first}");
+    assert!(state["manifestFingerprint"].is_string(), "{first}");
+    assert_eq!(state["manifestFingerprint"], remembered["manifestFingerprint"], "{first}");
     assert!(state["sequence"].as_u64() >= remembered["sequence"].as_u64() && state["hash"].is_string(), "{first}");
     // The same one again is no progress.
     deployment.cli(&["recover", "recovery.json", client, "--name", "cy", "--key", "cy.pem"]).refused(&["Error: "]);
