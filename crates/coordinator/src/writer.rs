@@ -28,6 +28,12 @@ const MAX_BATCH: usize = 256;
 /// Most bytes of all records that share one flush, unless it is one record alone; half of what storage takes.
 const MAX_BATCH_BYTES: usize = marblerun_sealing::MAX_BATCH_BYTES / 2;
 
+/// Length of the stored log from which on no secrets are uploaded, in bytes: half of what storage takes.
+///
+/// Records stay for ever, and the next start reads all of them. Whoever may set one secret must not be able to take the
+/// rest from updates, counters and activations, without which the deployment stands still.
+const MAX_LOG_BYTES_FOR_UPLOADS: u64 = 512 << 20;
+
 /// Why a change was not made.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
@@ -44,6 +50,14 @@ pub enum WriteError {
     /// The record cannot be applied, which would be a defect of this program.
     #[error("the change does not fit the state")]
     Apply(#[source] Arc<ReplayError>),
+    /// What is left of the log is kept for other changes than uploads.
+    #[error("no more secrets are stored: expected a log of at most {max} bytes, got {got}")]
+    Full {
+        /// The limit.
+        max: u64,
+        /// The length of the log.
+        got: u64,
+    },
     /// An earlier error ended writing.
     #[error("nothing is written any more since an earlier storage error; restart the Coordinator")]
     Ended,
@@ -59,6 +73,7 @@ impl WriteError {
                 Refusal::ManifestAlreadySet => Some("`marblerun manifest get` shows the one that is set"),
                 _ => None,
             },
+            Self::Full { .. } => Some("the log of a deployment is not shortened: set up a new deployment"),
             Self::Apply(_) | Self::Ended => None,
         }
     }
@@ -150,7 +165,10 @@ pub fn start(
 ) -> std::io::Result<WriterHandle> {
     let (sender, requests) = mpsc::channel(QUEUE);
     let has_ended = Arc::new(AtomicBool::new(false));
-    let writer = Writer { ledger, backing: Some(backing), shared, listeners, has_ended: Arc::clone(&has_ended) };
+    let max_log_bytes_for_uploads = MAX_LOG_BYTES_FOR_UPLOADS;
+    let backing = Some(backing);
+    let writer =
+        Writer { ledger, backing, shared, listeners, has_ended: Arc::clone(&has_ended), max_log_bytes_for_uploads };
     thread::Builder::new().name("writer".to_owned()).spawn(move || writer.run(requests))?;
     Ok(WriterHandle { requests: sender, has_ended })
 }
@@ -173,6 +191,7 @@ struct Writer {
     shared: SharedView,
     /// Show the certificates of the state that readers see.
     listeners: Listeners,
+    max_log_bytes_for_uploads: u64,
 }
 
 impl Writer {
@@ -258,8 +277,14 @@ impl Writer {
     }
 
     fn decide(&self, command: Command) -> Result<Option<Record>, WriteError> {
-        if self.backing.is_none() {
-            return Err(WriteError::Ended);
+        let got = match &self.backing {
+            None => return Err(WriteError::Ended),
+            Some(Backing::Log(log)) => log.stored_bytes(),
+            Some(Backing::Recovery(..)) => 0,
+        };
+        let max = self.max_log_bytes_for_uploads;
+        if got > max && matches!(command, Command::SetSecrets(_)) {
+            return Err(WriteError::Full { max, got });
         }
         self.ledger.decide(command).map_err(|refusal| WriteError::Refused(Arc::new(refusal)))
     }
@@ -370,3 +395,6 @@ impl Drop for Writer {
         info!("writer ended");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -495,6 +495,14 @@ impl SealedLog {
         self.writer.deployment()
     }
 
+    /// Length in bytes of all records that are stored; the next start reads them. 0 if nothing is stored.
+    pub fn stored_bytes(&self) -> u64 {
+        match self.condition {
+            Condition::Disabled => 0,
+            Condition::Open | Condition::Closed => self.writer.log_bytes(),
+        }
+    }
+
     /// The mode in force.
     pub fn mode(&self) -> SealMode {
         match self.condition {
