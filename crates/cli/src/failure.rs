@@ -104,6 +104,8 @@ pub(crate) enum Cause {
     },
     #[error("{0}")]
     Flags(&'static str),
+    #[error("--insecure and a profile exclude each other")]
+    InsecureProfile,
     #[error("--pkcs11-config: keys on PKCS#11 tokens are not supported by this version")]
     Pkcs11,
     #[error("the commands for Kubernetes clusters (install, uninstall, precheck, check) are not part of this version")]
@@ -272,6 +274,9 @@ impl Failure {
             Cause::DefaultProfile { .. } => Some("`marblerun profile use` writes the file anew"),
             Cause::UpdateLog { .. } => Some("`marblerun manifest log --output FILE` writes it"),
             Cause::Flags(_) => Some("see --help"),
+            Cause::InsecureProfile => {
+                Some("a profile is always verified: leave --insecure out, or name IP:PORT and no profile")
+            }
             Cause::Pkcs11 => Some("give certificate and key as files with --cert and --key"),
             Cause::ClusterCommand => Some("run the Coordinator standalone, as docs/operating.md shows"),
             Cause::RecoveryName { .. } => Some("give the name with --name"),

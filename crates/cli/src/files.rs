@@ -54,3 +54,17 @@ pub(crate) fn replace(what: &'static str, path: &Path, content: &[u8]) -> Result
         error(source)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_too_long_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, [7; 10]).unwrap();
+        assert_eq!(read("file", &path, 10).unwrap(), [7; 10]);
+        assert!(matches!(read("file", &path, 9), Err(Cause::TooLong { what: "file", max: 9, .. })));
+    }
+}

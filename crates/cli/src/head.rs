@@ -280,5 +280,8 @@ mod tests {
         let head = Head { manifest: Some("ff".to_owned()), ..head(1, u64::MAX, "aa") };
         head.write(&path).unwrap();
         assert_eq!(Head::read(&path).unwrap(), Some(head));
+        // What was remembered is not forgotten because it cannot be read.
+        std::fs::write(&path, "garbage").unwrap();
+        assert!(matches!(Head::read(&path), Err(Cause::Head { .. })));
     }
 }

@@ -80,6 +80,12 @@ impl Profile {
         })
     }
 
+    /// Every file and directory that it names.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &String> {
+        let Self { address: _, era_config, software_roots, collateral, cert, key } = self;
+        [era_config, collateral, cert, key].into_iter().flatten().chain(software_roots)
+    }
+
     /// What the user must be told at each use.
     pub(crate) fn warning(&self, name: &Name) -> Option<String> {
         (!self.software_roots.is_empty())

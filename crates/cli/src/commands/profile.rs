@@ -81,6 +81,9 @@ fn add(global: &Global, store: &Store, arguments: &AddArguments, output: &mut Ou
     if let Some(warning) = profile.warning(name) {
         output.warn(&warning)?;
     }
+    for path in profile.paths().filter(|path| !std::path::Path::new(path).exists()) {
+        output.warn(&format!("there is no {path}"))?;
+    }
     let is_default = store.default()?.as_ref() == Some(name);
     done(&format!("Profile {name} saved"), to_json(name, &profile, is_default), output)?;
     Ok(())

@@ -57,7 +57,7 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<Parsed, NotParsed> {
     command = defaults.put_into(command);
     let mut arguments = arguments(command, with_address(words, &profile.address))?;
     if arguments.global.insecure {
-        return Err(Cause::Flags("--insecure and a profile exclude each other").into());
+        return Err(Cause::InsecureProfile.into());
     }
     arguments.global.profile = Some(name.to_string());
     Ok(Parsed { arguments, profile: Some((name, profile)) })

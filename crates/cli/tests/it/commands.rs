@@ -510,6 +510,14 @@ fn a_secret_is_not_given_for_another_state_than_the_remembered_one() {
     scene.place.write(&head, r#"{"deployment":"d0","epoch":1,"sequence":3,"hash":"cd"}"#);
     let run = scene.run("manifest get ADDRESS TRUST");
     assert!(run.code == 1 && run.stderr.contains("not older than epoch 1, sequence 3"), "{}", run.stderr);
+    let run = scene.run("manifest get ADDRESS TRUST --accept-other-state");
+    assert!(run.code == 0 && run.stderr.contains("(--accept-other-state)"), "{}", run.stderr);
+    assert!(scene.place.read(&head).contains(r#""sequence":2"#));
+    // Another deployment is another root, which says so itself.
+    let other = r#"{"deployment":"d1","epoch":1,"sequence":3,"hash":"cd"}"#;
+    scene.place.write(&head, other);
+    assert_eq!(scene.run("manifest get ADDRESS TRUST").code, 0);
+    assert_eq!(scene.place.read(&head), other);
     // What is newer is remembered.
     scene.place.write(&head, r#"{"deployment":"d0","epoch":1,"sequence":1,"hash":"cd"}"#);
     assert_eq!(scene.run("manifest get ADDRESS TRUST").code, 0);

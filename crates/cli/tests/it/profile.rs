@@ -56,6 +56,33 @@ fn a_default_profile_is_used_only_where_no_address_is_given() {
 }
 
 #[test]
+fn a_plan_against_a_file_needs_no_profile() {
+    let fake = Fake::start(Script::new());
+    let place = place(&fake);
+    assert_eq!(place.run("profile use dev").code, 0);
+    let manifest = |argument: &str| {
+        format!(
+            r#"{{"Packages":{{"p":{{"UniqueID":"{}"}}}},"Marbles":{{"m":{{"Package":"p","Parameters":{{"Argv":["{argument}"]}}}}}}}}"#,
+            "00".repeat(32)
+        )
+    };
+    place.write("old.json", manifest("old"));
+    place.write("new.json", r#"{"Packages":{"p":{"SecurityVersion":2}}}"#);
+    let run = place.run("manifest plan new.json --running old.json");
+    assert!(!run.stderr.contains("profile dev"), "{}", run.stderr);
+    assert_eq!(fake.requests().len(), 0);
+}
+
+#[test]
+fn files_that_a_profile_names_in_vain_are_warned_of() {
+    let place = Place::new();
+    place.write("era.json", "{}");
+    let run = place.run("profile add x localhost:1 --era-config era.json --cert ann.pem --key keys/ann.pem");
+    assert_eq!((run.stdout.as_str(), run.code), ("Profile x saved\n", 0));
+    assert_eq!(run.stderr, "Warning: there is no [DIR]/ann.pem\nWarning: there is no [DIR]/keys/ann.pem\n");
+}
+
+#[test]
 fn a_profile_is_never_used_without_verification() {
     let fake = Fake::start(Script::new());
     let place = place(&fake);
@@ -175,6 +202,9 @@ fn names_of_secrets_and_users_of_profiles_are_told_apart_from_addresses() {
     failed_with(&place.run("secret get token --profile ann"), "[DIR]/ann.pem");
     assert_eq!(place.run("profile use ann").code, 0);
     failed_with(&place.run("secret get token"), "[DIR]/ann.pem");
+    // With an address no profile is meant.
+    let other = place.run(&format!("secret get token {address}"));
+    failed_with(&other, "expected the user's --cert and --key, got neither");
     // Half of another user is not completed.
     failed_with(&place.run("secret get token --profile ann --cert other.pem"), "--cert needs --key");
 }
