@@ -60,13 +60,8 @@ fn a_plan_against_a_file_needs_no_profile() {
     let fake = Fake::start(Script::new());
     let place = place(&fake);
     assert_eq!(place.run("profile use dev").code, 0);
-    let manifest = |argument: &str| {
-        format!(
-            r#"{{"Packages":{{"p":{{"UniqueID":"{}"}}}},"Marbles":{{"m":{{"Package":"p","Parameters":{{"Argv":["{argument}"]}}}}}}}}"#,
-            "00".repeat(32)
-        )
-    };
-    place.write("old.json", manifest("old"));
+    let packages = format!(r#""Packages":{{"p":{{"UniqueID":"{}"}}}}"#, "00".repeat(32));
+    place.write("old.json", format!(r#"{{{packages},"Marbles":{{"m":{{"Package":"p"}}}}}}"#));
     place.write("new.json", r#"{"Packages":{"p":{"SecurityVersion":2}}}"#);
     let run = place.run("manifest plan new.json --running old.json");
     assert!(!run.stderr.contains("profile dev"), "{}", run.stderr);
