@@ -76,6 +76,21 @@ impl ClientAdmitError {
             Self::Refused(AdmitError::Debug { .. }) => {
                 Some("set Debug in the expected properties for a Coordinator under development")
             }
+            Self::Refused(
+                AdmitError::UniqueId { .. }
+                | AdmitError::SignerId { .. }
+                | AdmitError::ProductId { .. }
+                | AdmitError::SecurityVersion { .. },
+            ) => Some(
+                "another program answers; where the Coordinator was updated, take the expected properties from its new release",
+            ),
+            Self::Refused(AdmitError::TcbStatus { .. }) => {
+                Some("update the platform's firmware, or accept the status after reading why (--accepted-tcb-statuses)")
+            }
+            Self::Refused(AdmitError::Advisories { .. }) => {
+                Some("read the advisories and accept those that do not concern you (--accepted-advisories)")
+            }
+            Self::Refused(AdmitError::Revoked) => Some("do not rely on this platform: its keys may be known to others"),
             Self::Refused(error) => error.hint(),
             Self::NotHex { .. } | Self::Incomplete { .. } => {
                 Some("take the expected properties from the Coordinator's release")

@@ -243,7 +243,7 @@ fn another_measurement_is_refused_with_both_values() {
     let run = run(&place, &fake, "status ADDRESS TRUST");
     let expected = format!(
         "Error: cannot verify the Coordinator at ADDRESS: the Coordinator is not the expected one: expected UniqueID {}, \
-         got {}\n",
+         got {}\nHint: another program answers; ",
         "cc".repeat(32),
         "aa".repeat(32)
     );
