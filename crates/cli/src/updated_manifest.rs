@@ -29,6 +29,7 @@ pub(crate) fn render(manifest: &[u8], log: &[UpdateLogEntry]) -> Result<String, 
         }
     }
     prune(&mut value);
+    value.sort_all_objects();
     let mut text = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     value
