@@ -137,7 +137,7 @@ impl Connection {
         let service = TowerToHyperService::new(tower::service_fn(move |mut request: Request<Incoming>| {
             first_request.store(true, Ordering::Relaxed);
             let answer_account = serving.answers.account(&unread_answers, requests.begin());
-            let body_account = serving.bodies.account();
+            let body_account = serving.bodies.account(Source::from(peer.ip()));
             let extensions = request.extensions_mut();
             extensions.insert(certificate.clone());
             extensions.insert(shown.clone());

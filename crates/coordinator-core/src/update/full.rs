@@ -32,7 +32,7 @@ pub(super) struct PreparedManifestUpdate {
 pub enum RecoveryChange {
     /// The parties keep their shares.
     Kept,
-    /// Former shares open nothing that comes later; these do. `None`: nobody has shares any more.
+    /// The Coordinator accepts these instead of the former shares. `None`: nobody has shares any more.
     Replaced(Option<RecoverySecrets>),
 }
 

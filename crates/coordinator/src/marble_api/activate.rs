@@ -244,6 +244,7 @@ mod tests {
     use super::*;
     use crate::audit::AuditTarget;
     use crate::body_budget::BodyBudget;
+    use crate::fair::Source;
     use crate::seal_keys::TeeSealKeys;
     use crate::tls::Listeners;
     use crate::writer::{self, Backing};
@@ -323,9 +324,10 @@ mod tests {
             activator.writer.submit_with(command, SealMode::default().into()).await.unwrap();
             let request = ActivationReq { marble_type: "m".to_owned(), ..ActivationReq::default() };
             let peer = || peer(&activator, Some(b"leaf"));
-            let budget = BodyBudget::new(1024);
+            let budget = BodyBudget::new(2048);
+            let account_of = || budget.account(Source::from(std::net::IpAddr::from([192, 0, 2, 1])));
             {
-                let account = budget.account();
+                let account = account_of();
                 account.take(1).unwrap();
                 let accounts = Accounts { body: Some(account), answer: None };
                 let mut call = std::pin::pin!(Arc::clone(&activator).activate(peer(), request.clone(), accounts));
@@ -334,11 +336,11 @@ mod tests {
             }
             let status = Arc::clone(&activator).activate(peer(), request, Accounts::default()).await.unwrap_err();
             assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
-            assert!(budget.account().take(1).is_err(), "the request's bytes are still in use");
+            assert!(account_of().take(1).is_err(), "the request's bytes are still in use");
             free.send(()).unwrap();
             // It comes back with the end of the work.
             let _place = activator.places.acquire().await.unwrap();
-            budget.account().take(1).unwrap();
+            account_of().take(1).unwrap();
         });
     }
 
