@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::authorisation::marble;
 use crate::running::{Identity, MANIFEST, Running, call, client_config, config, connect, request_for};
 
 async fn audited(directory: &Path) -> Running {
@@ -149,6 +150,29 @@ async fn changes_and_refusals_of_users_carry_their_names_and_no_secret() {
     assert_eq!(lines[7]["details"]["fingerprint"], fingerprint);
     let text = std::fs::read_to_string(directory.path().join("audit.jsonl")).unwrap();
     assert!(!text.contains("hunter2") && !text.contains(&BASE64.encode("hunter2hunter2")), "{text}");
+}
+
+#[tokio::test]
+async fn a_marble_is_named_only_where_its_certificate_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = audited(directory.path()).await;
+    let mut manifest: Value = serde_json::from_str(MANIFEST).unwrap();
+    manifest["Config"] = json!({"FeatureGates": ["MonotonicCounter"]});
+    assert_eq!(running.ask("POST", "/manifest", manifest.to_string()).await.status, 200);
+    let web = marble(&running).await;
+    for (method, path, status) in [
+        ("POST", "/api/v2/monotonic-counter", 400),
+        ("GET", "/api/v2/monotonic-counter", 405),
+        ("GET", "/api/v2/quote?nonce=!", 400),
+    ] {
+        assert_eq!(running.ask_as(&web, method, path, "garbage").await.status, status, "{path}");
+    }
+    let lines = lines(directory.path(), 5).await;
+    let refused: Vec<_> = lines.iter().filter(|line| line["kind"] == "refused").collect();
+    assert_eq!(refused.len(), 3, "{lines:#?}");
+    check(refused[0], &[("action", "POST /api/v2/monotonic-counter"), ("peer", "marble"), ("name", "web")]);
+    check(refused[1], &[("action", "request"), ("peer", "client")]);
+    check(refused[2], &[("action", "GET /api/v2/quote"), ("peer", "client")]);
 }
 
 #[tokio::test]

@@ -287,6 +287,11 @@ async fn a_request_for_too_many_secrets_is_refused() {
     assert_eq!(status, 400, "{text}");
     assert!(text.contains("query: expected at most 10000 secrets, got 10001"), "{text}");
 
+    for nameless in ["", "?s=", "?s=pw&s="] {
+        let (status, text) = client.ask("GET", &format!("/api/v2/secrets{nameless}"), String::new()).await;
+        assert_eq!(status, 400, "{nameless}: {text}");
+    }
+
     let body = |count: usize| {
         let secrets: Vec<_> = (0..count).map(|index| format!(r#""n{index}":{{"Key":""}}"#)).collect();
         format!(r#"{{"secrets":{{{}}}}}"#, secrets.join(","))

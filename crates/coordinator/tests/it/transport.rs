@@ -85,11 +85,33 @@ async fn a_client_whose_request_head_never_ends_is_closed() {
 #[tokio::test]
 async fn a_client_whose_request_body_never_ends_is_told_and_closed() {
     let running = Running::with_limits(Limits { body_timeout: SHORT, ..Limits::default() }).await;
-    let mut stream = connect(running.client, client_config(&Identity::None, &[b"http/1.1"])).await.unwrap();
-    let head = b"POST /manifest HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 10\r\n\r\n{";
-    stream.write_all(head).await.unwrap();
-    let said = until_closed(stream).await;
-    assert!(said.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&said));
+    for (path, status) in [
+        ("/manifest", "408"),
+        ("/api/v2/recover", "408"),
+        // Who is no user is told so at once.
+        ("/update", "401"),
+        ("/update-manifest", "401"),
+        ("/secrets", "401"),
+    ] {
+        let mut stream = connect(running.client, client_config(&Identity::None, &[b"http/1.1"])).await.unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 10\r\n\r\n{{");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let said = String::from_utf8(until_closed(stream).await).unwrap();
+        assert!(said.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_recovery_secret_is_read_up_to_its_limit_and_where_there_is_room() {
+    let body = |length: usize| format!("{:>length$}", r#"{"recoverySecret":""}"#);
+    let told = "expected at most 20480 bytes, got more";
+    let running = Running::start().await;
+    for (length, is_cut) in [(20_480, false), (20_481, true)] {
+        let answer = running.ask("POST", "/api/v2/recover", body(length)).await;
+        assert_eq!((answer.status.as_u16(), answer.text.contains(told)), (400, is_cut), "{}", answer.text);
+    }
+    let running = Running::with_limits(Limits { max_body_bytes_in_flight: 20_000, ..Limits::default() }).await;
+    assert_eq!(running.ask("POST", "/api/v2/recover", body(20_000)).await.status, 503);
 }
 
 // rules: TLS-8
@@ -211,7 +233,7 @@ async fn sessions_are_not_resumed() {
 
 #[tokio::test]
 async fn bodies_that_are_too_long_together_are_told_to_come_again() {
-    let running = Running::with_limits(Limits { max_body_bytes_in_flight: 64 * 1024, ..Limits::default() }).await;
+    let running = Running::with_limits(Limits { max_body_bytes_in_flight: 128 * 1024, ..Limits::default() }).await;
     running.set_manifest().await;
     // Half of the budget is held by a body that has not ended.
     let mut held = connect(running.client, client_config(&Identity::None, &[b"http/1.1"])).await.unwrap();
@@ -289,7 +311,7 @@ async fn a_body_counts_until_its_request_is_answered() {
     let Identity::Shown(certificate, key) = Identity::new() else { unreachable!() };
     let tls = Arc::new(ListenerTls::new(ClientCertificate::Optional, Protocols::Http.alpn()).unwrap());
     tls.show(&certificate, &key).unwrap();
-    let limits = Limits { max_body_bytes_in_flight: 64 * 1024, ..Limits::default() };
+    let limits = Limits { max_body_bytes_in_flight: 128 * 1024, ..Limits::default() };
     let address = ([127, 0, 0, 1], 0).into();
     let listener = Listener::bind(address, tls, Protocols::Http, limits, router).await.unwrap();
     let address = listener.local_addr().unwrap();
