@@ -149,7 +149,12 @@ impl Lost {
     /// The same, encrypted to the ephemeral key.
     async fn upload_encrypted(&self, party: usize) -> Answer {
         let share = &self.shares[party];
-        let answer = self.running.get(PUBLIC_KEY).await.data();
+        let answer = self.running.get(PUBLIC_KEY).await;
+        if answer.status != 200 {
+            // Somebody else has ended the recovery; the caller decides whether that may be.
+            return answer;
+        }
+        let answer = answer.data();
         assert_eq!(answer["algorithm"], "RSA");
         let der = STANDARD.decode(answer["ephemeralPublicKey"].as_str().unwrap()).unwrap();
         let key = OaepPublicEncryptingKey::new(PublicEncryptingKey::from_der(&der).unwrap()).unwrap();
