@@ -408,5 +408,11 @@ mod tests {
             assert!(text.len() <= MAX_TEXT_BYTES + '…'.len_utf8(), "{}", text.len());
         }
         assert_eq!(record.details[1].1, "a\\nb\\u{9b}");
+        let changed = all.changed(at(0), Peer::User(&long), "secrets set", &details);
+        let Some(Record::Changed(record)) = changed else { panic!("expected a line") };
+        for text in [&record.peer, &record.details[0].1] {
+            assert!(text.len() <= MAX_TEXT_BYTES + '…'.len_utf8(), "{}", text.len());
+        }
+        assert_eq!(record.details[1].1, "a\\nb\\u{9b}");
     }
 }

@@ -57,7 +57,9 @@ async fn begin_request(running: &Running) -> TlsStream<TcpStream> {
 
 #[tokio::test]
 async fn a_newcomer_takes_the_place_of_the_oldest_connection_that_never_asked() {
-    let running = Running::with_limits(Limits { max_connections: 3, ..Limits::default() }).await;
+    // So long that it is not what closes the connection.
+    let limits = Limits { max_connections: 3, idle_timeout: 4 * PATIENCE, ..Limits::default() };
+    let running = Running::with_limits(limits).await;
     let (mut asked, silent, other) = (open(&running).await, open(&running).await, open(&running).await);
     ask(&mut asked).await;
     let mut newcomer = open(&running).await;
