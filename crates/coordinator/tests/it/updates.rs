@@ -9,6 +9,9 @@ use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rsa::{KeySize, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use marblerun_coordinator::trust::Trust;
 use marblerun_coordinator_core::ledger::Ledger;
 use marblerun_coordinator_core::record::Record;
@@ -22,7 +25,7 @@ use marblerun_tee::TrustClass;
 use serde_json::{Value, json};
 
 use crate::authorisation::Client;
-use crate::running::{Identity, Running};
+use crate::running::{Identity, Running, client_config, connect};
 
 struct Party(PrivateDecryptingKey);
 
@@ -240,4 +243,32 @@ async fn of_updates_that_begin_at_the_same_time_one_waits_and_the_others_are_ref
     assert_eq!(begun, 1);
     let log = running.get("/api/v2/update").await.data();
     assert_eq!(log["updateLog"].as_array().unwrap().len(), 2);
+}
+
+// rules: ACT-4.6
+#[tokio::test]
+async fn open_marble_connections_end_when_an_update_makes_a_new_intermediate() {
+    let directory = tempfile::tempdir().unwrap();
+    let ann = Identity::new();
+    let running = Running::again(directory.path()).await;
+    let text = manifest(&[&ann], None, json!({}), "one");
+    assert_eq!(running.ask("POST", "/manifest", text.clone()).await.status, 200);
+
+    let kept = async || {
+        let stream = connect(running.mesh, client_config(&Identity::new(), &[b"h2"])).await.unwrap();
+        let io = TokioIo::new(stream);
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake::<_, _, Full<Bytes>>(TokioExecutor::new(), io).await.unwrap();
+        (sender, tokio::spawn(connection))
+    };
+    let (_sender, before) = kept().await;
+    let mut client = Client::connect(&running, &ann).await;
+    post(&mut client, "/api/v2/update", &format!("{text} ")).await;
+    let ended = tokio::time::timeout(Duration::from_secs(20), before).await;
+    ended.expect("the connection to end").unwrap().unwrap();
+    // What was connected after it stays, as does a client of the other listener, whose certificate is the same.
+    let (_sender, after) = kept().await;
+    running.activate("web").await.unwrap();
+    assert!(!after.is_finished());
+    assert_eq!(client.ask("GET", "/status", String::new()).await.0, 200);
 }
