@@ -249,6 +249,20 @@ fn collateral_older_than_some_that_was_accepted_is_a_rollback() {
     case.judge(&case.quote()).unwrap();
 }
 
+// rules: ATT-11.4, SQ-4
+#[test]
+fn vouching_rests_on_the_same_floor_and_raises_it() {
+    let mut case = Case::new();
+    case.export();
+    let vouch = |case: &Case| case.verifier().vouch(&case.quote(), &case.floor, at(case.system));
+    let genuine = vouch(&case).unwrap();
+    assert_eq!(genuine.tcb_status, TcbStatus::UpToDate);
+    assert_eq!(genuine.news.unwrap().numbers, EvaluationNumbers { tcb_info: 1, qe_identity: 1 });
+    case.floor = floor(2, 1, 0);
+    let error = vouch(&case).err().unwrap();
+    assert_eq!(error.code(), "collateral-rollback", "{error:?}");
+}
+
 #[test]
 fn a_clock_behind_the_newest_collateral_does_not_bring_old_collateral_back() {
     // The collateral ends 30 days after it was issued. A clock that says so would accept it, but newer one was seen.
