@@ -40,7 +40,7 @@ use crate::manifest_setter::ManifestSetter;
 use crate::quoter::Quoter;
 use crate::recovery::Recoverer;
 use crate::report;
-use crate::view::SharedView;
+use crate::view::{SharedView, View};
 use crate::writer::WriterHandle;
 
 /// Quotes in the making; making one costs the platform about a millisecond and is open to anyone.
@@ -170,7 +170,7 @@ impl Shared {
         let Some(deployment) = view.snapshot.deployment() else {
             return match version {
                 Version::V1 => Ok(ManifestAnswer::default().to_v1().into()),
-                Version::V2 => Err(Failure::Read("expected a Coordinator with a manifest, got one without".into())),
+                Version::V2 => Err(no_manifest(&view)),
             };
         };
         // Uploads of secrets leave it as it is.
@@ -243,7 +243,7 @@ impl Shared {
         let log = &view.snapshot.update_log;
         // The first manifest writes the first line.
         let Some(newest) = log.last() else {
-            return Err(Failure::Read("expected a Coordinator with a manifest, got one without".into()));
+            return Err(no_manifest(&view));
         };
         Ok(self.update_log_answers[version as usize].of(newest, |_| {
             let answer = UpdateLogAnswer { update_log: log.iter().map(|line| line.to_string()).collect() };
@@ -270,6 +270,14 @@ async fn decode_manifest(version: Version, body: Vec<u8>) -> Result<Vec<u8>, Fai
 
 async fn read_request(request: Request, limit: Duration) -> Result<Vec<u8>, Failure> {
     read_request_within(MAX_REQUEST_BODY_BYTES, request, limit).await
+}
+
+/// The state has no manifest, or has it where nobody can read it.
+fn no_manifest(view: &View) -> Failure {
+    Failure::Read(match view.status() {
+        Status::Recovery => "expected a Coordinator with a manifest, got one in recovery mode".to_owned(),
+        _ => "expected a Coordinator with a manifest, got one without".to_owned(),
+    })
 }
 
 /// [`read_request`] for an endpoint whose body has at most `max_bytes`.

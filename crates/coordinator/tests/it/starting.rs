@@ -118,6 +118,10 @@ async fn a_state_that_does_not_open_means_recovery_and_a_new_manifest_replaces_i
     let running = Running::again(directory.path()).await;
     let status = running.get("/api/v2/status").await.text;
     assert!(status.contains(":1,"), "{status}");
+    for path in ["/api/v2/manifest", "/api/v2/update"] {
+        let answer = running.get(path).await;
+        assert!(answer.text.contains("got one in recovery mode"), "{}", answer.text);
+    }
     assert_ne!(running.get("/api/v2/quote").await.data()["cert"], root, "a temporary identity");
     assert_eq!(running.activate("web").await.unwrap_err().code, 9);
     assert!(directory.path().join("sealed_data").exists(), "nothing was touched");
