@@ -47,7 +47,7 @@ pub fn measure(surroundings: &Surroundings) -> Result<Vec<Figure>> {
     raise_open_files().context("cannot raise the number of open files")?;
     let deployment = Deployment::without_tee(surroundings, "flood")?;
     let clients = Clients::new(&deployment)?;
-    let mut figures = clients.figures("nobody else", &deployment, None)?;
+    let mut figures = clients.figures("nobody else", &deployment, Some(LATENCY_LIMIT))?;
     {
         let silent = [deployment.client(), deployment.mesh()]
             .map(|port| (0..SILENT).map(|_| connect(Ipv4Addr::LOCALHOST, port)).collect::<Result<Vec<_>>>());
@@ -116,13 +116,25 @@ impl Clients {
         let mut kept = Connection::open(self.client, &self.user)?;
         kept.ask(STATUS)?;
         let [mut asked, mut new, mut marble] = [const { Vec::new() }; 3];
+        let mut refused = 0;
         let start = Instant::now();
         while start.elapsed() < TIME {
-            asked.push(milliseconds(|| kept.ask(STATUS))?);
-            new.push(milliseconds(|| Connection::open(self.client, &self.user)?.ask(STATUS))?);
-            marble.push(milliseconds(|| greeted(self.mesh, &self.marble))?);
+            asked.push(milliseconds(|| kept.ask(STATUS)).with_context(|| format!("{title}: kept connection"))?);
+            let asking = milliseconds(|| Connection::open(self.client, &self.user)?.ask(STATUS));
+            new.push(asking.with_context(|| format!("{title}: new connection"))?);
+            match milliseconds(|| greeted(self.mesh, &self.marble)) {
+                Ok(taken) => marble.push(taken),
+                // Who comes from the address of the flood may lose its place to the flood.
+                Err(_) if limit.is_none() => refused += 1,
+                Err(error) => return Err(error.context(format!("{title}: handshake of a Marble"))),
+            }
         }
         let mut figures = Vec::new();
+        if limit.is_none() {
+            let attempts = format!("{title}: handshakes of a Marble refused, of {}", refused + marble.len());
+            #[allow(clippy::cast_precision_loss, reason = "a few thousand")]
+            figures.push(Figure::new(attempts, refused as f64, Unit::Count));
+        }
         for (what, latencies) in [
             ("status on a kept connection", &mut asked),
             ("status on a new connection", &mut new),
