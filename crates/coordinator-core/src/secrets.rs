@@ -1,6 +1,5 @@
 //! The secrets of a deployment by name.
 
-use std::ops::Index;
 use std::sync::Arc;
 
 use rpds::RedBlackTreeMapSync;
@@ -95,22 +94,10 @@ impl<const N: usize> From<[(String, Arc<Secret>); N]> for Secrets {
     }
 }
 
-impl Index<&str> for Secrets {
-    type Output = Arc<Secret>;
-
-    /// # Panics
-    ///
-    /// If there is no such secret.
-    fn index(&self, name: &str) -> &Arc<Secret> {
-        match self.get(name) {
-            Some(secret) => secret,
-            None => panic!("no secret {name:?}"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot build its input must fail")]
+
     use marblerun_manifest::SecretType;
     use marblerun_secret::SecretBytes;
 
@@ -137,7 +124,7 @@ mod tests {
         secrets.insert("ab".to_owned(), secret(1));
         assert_eq!(secrets.stored_bytes(), 2 * SECRET_OVERHEAD_BYTES + 3 + 1);
         assert_eq!(before.stored_bytes(), 2 * SECRET_OVERHEAD_BYTES + 3 + 10);
-        assert_eq!(before["ab"].private.as_ref().unwrap().len(), 10);
-        assert!(Arc::ptr_eq(&before["c"], &secrets["c"]));
+        assert_eq!(before.get("ab").unwrap().private.as_ref().unwrap().len(), 10);
+        assert!(Arc::ptr_eq(before.get("c").unwrap(), secrets.get("c").unwrap()));
     }
 }

@@ -45,7 +45,7 @@ fn a_marble_is_known_by_its_certificate_while_it_is_valid() {
 fn other_certificates_are_not_those_of_marbles() {
     let ledger = ledger(&manifest());
     let snapshot = ledger.snapshot();
-    let secret = snapshot.deployment().unwrap().secrets["c"].certificate.clone().unwrap();
+    let secret = snapshot.deployment().unwrap().secrets.get("c").unwrap().certificate.clone().unwrap();
     let ann = user_certificate(&user_pem("ann")).unwrap();
     let root = snapshot.identity.marble_root_certificate.to_vec();
     let mut forged = marble_leaf(&ledger);

@@ -156,8 +156,8 @@ impl World {
         if let (Some(old), Some(new)) = (old.deployment(), new.deployment()) {
             for (name, secret) in old.secrets.iter() {
                 let value = |secret: &Option<SecretBytes>| secret.as_ref().map(|bytes| bytes.expose().to_vec());
-                assert_eq!(value(&new.secrets[name].private), value(&secret.private), "{name}");
-                assert_eq!(value(&new.secrets[name].public), value(&secret.public), "{name}");
+                assert_eq!(value(&new.secrets.get(name).unwrap().private), value(&secret.private), "{name}");
+                assert_eq!(value(&new.secrets.get(name).unwrap().public), value(&secret.public), "{name}");
             }
         }
     }

@@ -40,7 +40,7 @@ fn content(ledger: &Ledger, marble_type: &str, uuid: &str) -> String {
 
 /// The stored value of `s`.
 fn stored(ledger: &Ledger) -> std::sync::Arc<Secret> {
-    ledger.snapshot().deployment().unwrap().secrets["s"].clone()
+    ledger.snapshot().deployment().unwrap().secrets.get("s").unwrap().clone()
 }
 
 fn der(text: &str) -> Vec<u8> {

@@ -183,7 +183,10 @@ fn the_previous_secrets_begin_as_the_current_ones() {
     let manifest = with("", r#","Secrets":{"k":{"Type":"symmetric-key","Size":128,"Shared":true}}"#);
     let snapshot = crate::fixture::ledger(&manifest).snapshot();
     let deployment = snapshot.deployment().unwrap();
-    assert!(std::sync::Arc::ptr_eq(&deployment.secrets["k"], &deployment.previous_secrets["k"]));
+    assert!(std::sync::Arc::ptr_eq(
+        deployment.secrets.get("k").unwrap(),
+        deployment.previous_secrets.get("k").unwrap()
+    ));
 }
 
 #[test]

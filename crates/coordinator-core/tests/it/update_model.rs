@@ -520,7 +520,7 @@ impl World {
         self.check_pair("cert", Some(model.cert));
         self.check_pair("token", model.token);
         let marble_root = Certificate::parse(&snapshot.identity.marble_root_certificate).unwrap();
-        let certificate = deployment.secrets["cert"].certificate.as_ref().unwrap();
+        let certificate = deployment.secrets.get("cert").unwrap().certificate.as_ref().unwrap();
         Certificate::parse(certificate).unwrap().verify_signed_by(marble_root.public_key_der()).unwrap();
         let marble = activate(&self.ledger, "free", UUID).unwrap();
         self.check_value(model.root.0, file(&marble, "/own").into_bytes());

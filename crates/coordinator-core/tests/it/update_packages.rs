@@ -150,10 +150,10 @@ fn authority_and_shared_certificates_are_new_and_everything_else_stays() {
     assert_eq!(after.identity.root_certificate, before.identity.root_certificate);
     assert!(Arc::ptr_eq(&after.identity.root_secret, &before.identity.root_secret));
     for name in ["own", "key", "token", "up", "ownweb"] {
-        assert!(Arc::ptr_eq(&new.secrets[name], &old.secrets[name]), "{name}");
+        assert!(Arc::ptr_eq(new.secrets.get(name).unwrap(), old.secrets.get(name).unwrap()), "{name}");
     }
     for (name, secret) in new.previous_secrets.iter() {
-        assert!(Arc::ptr_eq(secret, &old.previous_secrets[name]), "{name}");
+        assert!(Arc::ptr_eq(secret, old.previous_secrets.get(name).unwrap()), "{name}");
     }
     let root = Certificate::parse(&after.identity.root_certificate).unwrap();
     let intermediate = Certificate::parse(&after.identity.intermediate_certificate).unwrap();
@@ -163,7 +163,8 @@ fn authority_and_shared_certificates_are_new_and_everything_else_stays() {
     let former = key_and_end(&before.identity.intermediate_certificate);
     assert_ne!(intermediate.public_key_der(), former.0);
     for name in ["web", "ed"] {
-        let [old, new] = [old, new].map(|deployment| deployment.secrets[name].certificate.clone().unwrap());
+        let [old, new] =
+            [old, new].map(|deployment| deployment.secrets.get(name).unwrap().certificate.clone().unwrap());
         assert_ne!(key_and_end(&new).0, key_and_end(&old).0, "{name}");
         assert_eq!(key_and_end(&new).1, key_and_end(&old).1, "{name}: made a day later, it ends on the same day");
         Certificate::parse(&new).unwrap().verify_signed_by(marble_root.public_key_der()).unwrap();
@@ -244,7 +245,7 @@ fn an_activation_prepared_before_an_update_is_not_counted_after_it() {
 fn records_of_package_updates_out_of_place_are_refused_and_change_nothing() {
     let mut ledger = ledger(&manifest());
     let snapshot = ledger.snapshot();
-    let key = Arc::clone(&snapshot.deployment().unwrap().secrets["key"]);
+    let key = Arc::clone(snapshot.deployment().unwrap().secrets.get("key").unwrap());
     let record = |versions: &[(&str, u64)], secrets: &[&str]| {
         Record::PackagesUpdated(PackagesUpdated {
             versions: versions.iter().map(|(name, version)| ((*name).to_owned(), *version)).collect(),

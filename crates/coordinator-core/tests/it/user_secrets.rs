@@ -67,7 +67,7 @@ fn read_as(ledger: &Ledger, name: &str, secrets: &[&str]) -> Result<Secrets, Use
 /// The private and public value of a secret.
 fn values(ledger: &Ledger, name: &str) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
     let snapshot = ledger.snapshot();
-    let secret = &snapshot.deployment().unwrap().secrets[name];
+    let secret = snapshot.deployment().unwrap().secrets.get(name).unwrap();
     let value = |bytes: &Option<SecretBytes>| bytes.as_ref().map(|bytes| bytes.expose().to_vec());
     (value(&secret.private), value(&secret.public))
 }
@@ -210,7 +210,7 @@ fn an_upload_is_stored_logged_and_found_by_a_restart() {
         let public = Certificate::parse(&certificate).unwrap().public_key_der().to_vec();
         assert_eq!(values(ledger, "web"), (None, Some(public)));
         let snapshot = ledger.snapshot();
-        let web = &snapshot.deployment().unwrap().secrets["web"];
+        let web = snapshot.deployment().unwrap().secrets.get("web").unwrap();
         assert_eq!(
             (web.certificate.as_deref(), web.size, web.user_defined),
             (Some(certificate.as_slice()), 2048, true)
@@ -303,13 +303,16 @@ fn a_stored_value_for_a_secret_that_takes_none_ends_the_replay() {
     let snapshot = ledger.snapshot();
     let secrets = &snapshot.deployment().unwrap().secrets;
     for (name, from) in [("key", "key"), ("no", "token"), ("token", "pin"), ("token", "key")] {
-        let record = SecretsSet { secrets: vec![(name.to_owned(), Arc::clone(&secrets[from]))], log_lines: Vec::new() };
+        let record = SecretsSet {
+            secrets: vec![(name.to_owned(), Arc::clone(secrets.get(from).unwrap()))],
+            log_lines: Vec::new(),
+        };
         let error = ledger.apply(Record::SecretsSet(record)).unwrap_err();
         assert!(matches!(error, ReplayError::OutOfPlace(_)), "{name}: {error}");
     }
     // What the deployment and what the record says of the user: each alone is not enough.
     for (name, user_defined) in [("key", true), ("token", false)] {
-        let old = &secrets[name];
+        let old = secrets.get(name).unwrap();
         let (private, public) = (Some(SecretBytes::new(vec![1; 16])), Some(SecretBytes::new(vec![1; 16])));
         let (secret_type, certificate) = (old.secret_type, None);
         let (size, shared, valid_for) = (old.size, old.shared, old.valid_for);

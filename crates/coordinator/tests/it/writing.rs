@@ -363,7 +363,7 @@ async fn long_records_that_wait_together_are_all_stored() {
     }
     let stored = |world: &World| {
         let view = world.view.load();
-        view.snapshot.deployment().unwrap().secrets["pw"].private.as_ref().unwrap().duplicate()
+        view.snapshot.deployment().unwrap().secrets.get("pw").unwrap().private.as_ref().unwrap().duplicate()
     };
     let last = stored(&world);
     assert_eq!((last.len(), last.expose()[0]), (LENGTH, b'a' + NUMBER));
