@@ -1,9 +1,16 @@
-//! What signed enclaves say about themselves.
+//! What signed enclaves and Occlum instances say about themselves.
 //!
-//! [`read`] finds the signature structure of an enclave and reads the properties that a package in a manifest names. It
-//! looks at nothing else: neither at the code, nor whether the signature is good.
+//! * [`read`] finds the signature structure of an enclave and reads the properties that a package in a manifest names. It
+//!   looks at nothing else: neither at the code, nor whether the signature is good.
+//! * [`occlum_json`], [`entry_points`], [`elf`] and [`exec_rules`] hold the rules of Occlum's build tool and program loader.
+//! * [`libraries`] finds what a program needs to start.
 
+pub mod elf;
+pub mod entry_points;
+pub mod exec_rules;
 mod image;
+pub mod libraries;
+pub mod occlum_json;
 mod sigstruct;
 
 pub use image::{EnclaveError, EnclaveImage, ImageKind, MAX_ENCLAVE_BYTES, read};

@@ -5,13 +5,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 
+use marblerun_enclave_image::elf;
+use marblerun_enclave_image::exec_rules::{self, ArgumentCount, ExecRefusal};
 use marblerun_linux::process;
 use marblerun_linux::seccomp::{Answer, Notification};
 use marblerun_linux::{fd, memory};
 
 use crate::device::{CallerMemory, Device, Refusal};
-use crate::elf;
-use crate::exec_rules::{self, ArgumentCount, ExecRefusal};
 use crate::filter::{Mode, number};
 use crate::limits::{Limit, Limits, resource};
 use crate::root_fs::FileId;

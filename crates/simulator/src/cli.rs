@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand};
+use marblerun_enclave_image::libraries;
 use marblerun_software_tee::{CollateralOptions, DevelopmentRoot, RootError, RootOptions, refuse_on_real_tee};
 use rustls_pki_types::UnixTime;
 use serde::Serialize;
@@ -152,7 +153,7 @@ pub fn main() -> ExitCode {
         Command::Root(RootCommand::Create { dir }) => create_root(&dir),
         Command::Collateral(CollateralCommand::Export { dir, root }) => export_collateral(&dir, &root),
         Command::Image(ImageCommand::Add { instance, file, target }) => {
-            crate::image::add_program(&instance.join("image"), &file, &target)
+            libraries::add_program(&instance.join("image"), &file, &target)
                 .map(|()| ExitCode::SUCCESS)
                 .map_err(because(Failure::Configuration))
         }

@@ -4,10 +4,10 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use marblerun_enclave_image::occlum_json::{self, ConfigError, OcclumJson};
 use marblerun_software_tee::EnclaveIdentity;
 
 use crate::measurement::{self, MeasureError};
-use crate::occlum_json::{self, ConfigError, OcclumJson};
 
 /// What is simulated: a directory as `occlum init` makes it.
 #[derive(Debug)]

@@ -11,9 +11,10 @@
 //!
 //! | Rule of Occlum | Where |
 //! |---|---|
-//! | `Occlum.json` | [`occlum_json`] |
-//! | entry points, environment | [`start`] |
-//! | program loader: ELF, scripts, argument area | [`elf`], [`exec_rules`] |
+//! | `Occlum.json` | [`marblerun_enclave_image::occlum_json`] |
+//! | entry points | [`marblerun_enclave_image::entry_points`] |
+//! | environment | [`start`] |
+//! | program loader: ELF, scripts, argument area | [`marblerun_enclave_image::elf`], [`marblerun_enclave_image::exec_rules`] |
 //! | system calls that are refused | [`filter`] |
 //! | `uname`, `execve`, ioctls: who asks, and the answer | [`calls`] |
 //! | `/dev/sgx` | [`device`] |
@@ -30,15 +31,11 @@ pub mod calls;
 pub mod child;
 pub mod cli;
 pub mod device;
-pub mod elf;
-pub mod exec_rules;
 pub mod filter;
-pub mod image;
 pub mod instance;
 pub mod isolation;
 pub mod limits;
 pub mod measurement;
-pub mod occlum_json;
 pub mod orphans;
 pub mod outcome;
 pub mod root_fs;

@@ -7,9 +7,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 
+use marblerun_enclave_image::occlum_json::Process;
 use marblerun_linux::process;
-
-use crate::occlum_json::Process;
 
 /// Numbers of the resources on Linux.
 pub mod resource {
@@ -173,7 +172,7 @@ fn family(thread: i32) -> Option<(i32, i32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::occlum_json::Size;
+    use marblerun_enclave_image::occlum_json::Size;
 
     fn limits() -> Limits {
         let size = |mb: u64| Size(mb << 20);

@@ -4,6 +4,7 @@ use std::ffi::{CString, OsString};
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
 
+use marblerun_enclave_image::entry_points;
 use marblerun_linux::process::{self, Fork, Signals};
 use marblerun_linux::{fd, seccomp};
 use marblerun_software_tee::{DevelopmentRoot, EnclaveIdentity};
@@ -64,7 +65,7 @@ pub fn run(run: Run) -> Outcome {
 fn start(run: Run) -> Result<Outcome, (Outcome, String)> {
     let config = run.instance.config();
     let path = run.command.first().map(String::as_str).unwrap_or_default().to_owned();
-    start::check_entry_point(config, &path).map_err(|error| (Outcome::NotStarted, error.to_string()))?;
+    entry_points::check_entry_point(config, &path).map_err(|error| (Outcome::NotStarted, error.to_string()))?;
     let environment = start::merge_environment(&config.env, run.environment)
         .map_err(|error| (Outcome::Failed(Failure::Configuration), error.to_string()))?;
     let c_string = |text: &str| {

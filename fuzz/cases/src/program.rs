@@ -1,10 +1,10 @@
-//! What the simulator reads of an Occlum instance.
+//! What is read of an Occlum instance.
 
 use std::io::Cursor;
 
-use marblerun_simulator::elf::{Image, examine};
-use marblerun_simulator::exec_rules::check_image;
-use marblerun_simulator::occlum_json::OcclumJson;
+use marblerun_enclave_image::elf::{Image, examine};
+use marblerun_enclave_image::exec_rules::check_image;
+use marblerun_enclave_image::occlum_json::OcclumJson;
 
 use crate::Verdict;
 

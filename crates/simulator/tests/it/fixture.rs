@@ -8,8 +8,8 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use marblerun_enclave_image::libraries;
 use marblerun_linux::process::effective_user;
-use marblerun_simulator::image;
 use tempfile::TempDir;
 
 /// Nobody: an ordinary user without capabilities.
@@ -180,7 +180,7 @@ impl Fixture {
 
     /// Copies a dynamic program and its libraries into the image.
     pub(crate) fn add(&self, elf: &Path, target: &str) {
-        image::add_program(&self.path("instance/image"), elf, Path::new(target)).unwrap();
+        libraries::add_program(&self.path("instance/image"), elf, Path::new(target)).unwrap();
     }
 
     /// Copies a file into `/bin` of the image.

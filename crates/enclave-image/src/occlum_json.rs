@@ -304,6 +304,8 @@ impl OcclumJson {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
     use super::*;
 
     const GOOD: &str = r#"{

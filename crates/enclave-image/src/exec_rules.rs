@@ -102,6 +102,8 @@ pub fn check_argument_area(count: ArgumentCount, stack_bytes: u64) -> Result<(),
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
     use super::*;
 
     #[test]
