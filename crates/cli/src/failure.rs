@@ -15,6 +15,7 @@ use crate::exit::ExitStatus;
 use crate::findings::Findings;
 use crate::head::Difference;
 use crate::profile::{NameError, ProfileError};
+use crate::programs::ProgramNotFound;
 use crate::yaml::YamlError;
 
 /// The error of a command; [`Failure`] prints it with all its causes.
@@ -182,6 +183,8 @@ pub(crate) enum Cause {
     PublicKeyFile { path: PathBuf, reason: String },
     #[error(transparent)]
     Enclave(#[from] EnclaveError),
+    #[error(transparent)]
+    Program(#[from] ProgramNotFound),
     #[error("the manifest is set, but its recovery data could not be saved; it is printed on standard {place}")]
     RecoveryDataNotSaved {
         place: &'static str,
@@ -269,6 +272,7 @@ impl Failure {
             ),
             Cause::Profile { .. } => Some("correct the file, or write it anew with `marblerun profile add --replace`"),
             Cause::NoProfile { known, .. } if known.is_empty() => Some("`marblerun profile add` makes one"),
+            Cause::Program(error) => return Some(error.hint()),
             Cause::NoProfile { known, .. } => return Some(format!("there are: {}", known.join(", "))),
             Cause::ProfileExists { .. } => Some("--replace replaces it"),
             Cause::DefaultProfile { .. } => Some("`marblerun profile use` writes the file anew"),

@@ -15,6 +15,8 @@ mod locate;
 mod manifest_file;
 mod output;
 mod profile;
+#[allow(dead_code, reason = "the commands that start programs follow")]
+mod programs;
 mod progress;
 mod recovery_data;
 mod trust;
