@@ -26,7 +26,8 @@ Usage: cargo xtask TASK
   conformance [ARGUMENT..]  run the conformance suite against the Coordinator; arguments go to pytest
   bench [NAME..]            measure speed and size: verification, commit, premain, coordinator, manifest, reading,
                             secrets, activation, flood
-  dist                      build what is installed into images with an older C library, into dist/
+  dist                      build what is installed into images with an older C library, and the Coordinator as an
+                            Occlum instance, into dist/; the same sources give the same bytes
   docs                      check that documents name only what exists
   rules [--output json]     print the rules of docs/rules/ with their tests; an error where a rule has none
   generate [--check]        write generated files anew, or check that they are current
