@@ -32,6 +32,14 @@ pub fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 /// The errno of `sendmsg`; `EPIPE` if the other side is gone (no signal is raised).
 pub fn send(socket: BorrowedFd<'_>, message: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    send_marked(socket, message, fd, 0)
+}
+
+/// As [`send`], with `mark` as the sixth argument of the call: the kernel ignores it, and a filter can know the call by it.
+///
+/// # Errors
+/// As [`send`].
+pub fn send_marked(socket: BorrowedFd<'_>, message: &[u8], fd: Option<BorrowedFd<'_>>, mark: u32) -> io::Result<()> {
     let mut control = Control([0; CONTROL_LEN]);
     let mut iov = libc::iovec { iov_base: message.as_ptr().cast_mut().cast(), iov_len: message.len() };
     // SAFETY: msghdr is plain data for which zero is valid.
@@ -52,8 +60,10 @@ pub fn send(socket: BorrowedFd<'_>, message: &[u8], fd: Option<BorrowedFd<'_>>) 
             libc::CMSG_DATA(first).cast::<i32>().write_unaligned(fd.as_raw_fd());
         }
     }
-    // SAFETY: all pointers of the header are to live buffers of the lengths given; the kernel only reads them.
-    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL) };
+    let (socket, flags, mark) = (socket.as_raw_fd(), libc::MSG_NOSIGNAL, libc::c_long::from(mark));
+    // SAFETY: all pointers of the header are to live buffers of the lengths given; the kernel only reads them. libc's
+    // own function has no place for the mark.
+    let sent = unsafe { libc::syscall(libc::SYS_sendmsg, socket, &raw const header, flags, 0, 0, mark) };
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -127,6 +137,37 @@ pub fn wait_readable<const N: usize>(
     }))
 }
 
+/// A duplicate of descriptor `fd` of process `process` (not of one of its threads), close-on-exec (Linux 5.6).
+///
+/// # Errors
+/// The errno of `pidfd_open` or `pidfd_getfd`: the same permission as for a debugger is needed.
+pub fn of_process(process: i32, fd: i32) -> io::Result<OwnedFd> {
+    let owned = |result: libc::c_long| match i32::try_from(result) {
+        // SAFETY: the call succeeded, so this is an open descriptor that nobody else owns.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    };
+    // SAFETY: no memory is passed.
+    let process = owned(unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) })?;
+    // SAFETY: no memory is passed.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) })
+}
+
+/// Address family of a socket (`SO_DOMAIN`): 1 for those of this machine (`AF_UNIX`).
+///
+/// # Errors
+/// The errno of `getsockopt`; `ENOTSOCK` for other descriptors.
+pub fn socket_domain(socket: BorrowedFd<'_>) -> io::Result<i32> {
+    let mut domain: libc::c_int = 0;
+    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: both pointers are to live values, and the length is that of the first.
+    check(unsafe {
+        let value = (&raw mut domain).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_DOMAIN, value, &raw mut len)
+    })?;
+    Ok(domain)
+}
+
 /// Marks every descriptor above the three standard streams close-on-exec (Linux 5.11).
 ///
 /// # Errors
@@ -166,4 +207,23 @@ pub fn open_at(dir: BorrowedFd<'_>, path: &std::ffi::CStr, flags: i32) -> io::Re
     let fd = check(unsafe { libc::openat(dir.as_raw_fd(), path.as_ptr(), flags | libc::O_CLOEXEC, 0) })?;
     // SAFETY: the call succeeded, so this is an open descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_of_a_process_is_duplicated_and_its_family_told() {
+        let (ours, theirs) = packet_pair().unwrap();
+        let me = i32::try_from(std::process::id()).unwrap();
+        let copy = of_process(me, theirs.as_raw_fd()).unwrap();
+        assert_eq!(socket_domain(std::os::fd::AsFd::as_fd(&copy)).unwrap(), libc::AF_UNIX);
+        send_marked(std::os::fd::AsFd::as_fd(&copy), b"x", None, 7).unwrap();
+        assert_eq!(receive(std::os::fd::AsFd::as_fd(&ours), &mut [0; 4]).unwrap().0, 1);
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let error = socket_domain(std::os::fd::AsFd::as_fd(&null)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOTSOCK));
+        assert_eq!(of_process(me, -1).unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
 }

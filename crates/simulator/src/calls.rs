@@ -16,6 +16,7 @@ use crate::filter::{Mode, number};
 use crate::limits::{Limit, Limits, resource};
 use crate::root_fs::FileId;
 use crate::supervisor::{chain, say};
+use crate::watch::Watchers;
 
 /// Longest path that is read from a caller (`PATH_MAX`).
 const MAX_PATH: usize = 4096;
@@ -39,17 +40,26 @@ pub struct Calls {
     mode: Mode,
     utsname: Vec<u8>,
     limits: Limits,
+    watchers: Watchers,
 }
 
 impl Calls {
     /// Answers as Occlum on a host of this name, with this `/dev/sgx`.
     pub fn new(device: Device, mode: Mode, host_name: Option<&str>, limits: Limits) -> Self {
-        Self { device, mode, utsname: utsname(host_name), limits }
+        Self { device, mode, utsname: utsname(host_name), limits, watchers: Watchers::default() }
+    }
+
+    /// Shows every call to `watchers` first.
+    pub fn with_watchers(self, watchers: Watchers) -> Self {
+        Self { watchers, ..self }
     }
 
     /// The answer to a call. `still_waiting` says whether the caller is the one that the notification meant.
     pub fn decide(&self, call: &Notification, sgx: Option<FileId>, still_waiting: impl Fn() -> bool) -> Answer {
         let caller = Caller { pid: call.pid, still_waiting: &still_waiting };
+        if let Some(answer) = self.watchers.see(call, &caller) {
+            return answer;
+        }
         let [first, second, third, fourth, ..] = call.arguments;
         match u32::try_from(call.number).unwrap_or(u32::MAX) {
             number::UNAME => self.uname(call, &caller),

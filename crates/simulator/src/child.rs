@@ -70,6 +70,8 @@ pub struct Program {
     pub user: (u32, u32),
     /// The filter.
     pub filter: Vec<Instruction>,
+    /// What the filter knows the child's own first message by, so that it does not wait for the supervisor.
+    pub mark: u32,
     /// The filter to use under a tracer.
     pub traced_filter: Vec<Instruction>,
     /// Absolute path in the root.
@@ -99,8 +101,12 @@ fn privileged_step(name: &str) -> impl FnOnce(io::Error) -> StepError {
 
 /// Sends a message. The supervisor's death is not an error here: the kernel ends this process with it.
 fn tell(socket: BorrowedFd<'_>, message: &Message, listener: Option<BorrowedFd<'_>>) {
+    tell_marked(socket, message, listener, 0);
+}
+
+fn tell_marked(socket: BorrowedFd<'_>, message: &Message, listener: Option<BorrowedFd<'_>>, mark: u32) {
     if let Ok(text) = serde_json::to_vec(message) {
-        let _ = fd::send(socket, &text, listener);
+        let _ = fd::send_marked(socket, &text, listener, mark);
     }
 }
 
@@ -201,7 +207,7 @@ fn become_program(program: &Program, socket: BorrowedFd<'_>) -> ! {
         process::exit_now(0)
     }
     match seccomp::install_with_listener(&program.filter) {
-        Ok(listener) => tell(socket, &Message::Listener, Some(listener.as_fd())),
+        Ok(listener) => tell_marked(socket, &Message::Listener, Some(listener.as_fd()), program.mark),
         Err(ListenError::Occupied) => install_under_tracer(program, socket),
         Err(ListenError::Refused(error)) => {
             tell_failure(socket, step("install the system call filter")(error));

@@ -17,6 +17,7 @@ use crate::instance::Instance;
 use crate::outcome::{Failure, Outcome};
 use crate::run::{self, Run};
 use crate::supervisor::{chain, say};
+use crate::watch::Watchers;
 
 /// Where the development root lives if nobody says otherwise, below the data directory.
 const DEFAULT_ROOT: &str = "marble-sim/root";
@@ -252,6 +253,7 @@ fn run_program(arguments: RunArguments) -> CommandResult {
         },
         command: arguments.command,
         environment: std::env::vars_os().collect(),
+        watchers: Watchers::default(),
     });
     Ok(outcome.into())
 }

@@ -29,6 +29,81 @@ impl Trap {
     }
 }
 
+/// A call that is handled beyond what Occlum's rules ask for. In strict mode this changes nothing for calls that Occlum
+/// refuses: those stay refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extra {
+    /// The supervisor sees every such call.
+    Watch(u32),
+    /// The supervisor sees such a call if the lower half of an argument has one of these bits.
+    WatchBits {
+        /// The call.
+        number: u32,
+        /// Index of the argument.
+        argument: u32,
+        /// The bits.
+        bits: u32,
+    },
+    /// The supervisor sees such a call if the lower half of an argument is one of these values.
+    WatchValues {
+        /// The call.
+        number: u32,
+        /// Index of the argument.
+        argument: u32,
+        /// The values, a dozen at most.
+        values: &'static [u32],
+    },
+    /// The supervisor sees such a call unless the lower half of an argument is this value.
+    WatchUnless {
+        /// The call.
+        number: u32,
+        /// Index of the argument.
+        argument: u32,
+        /// The value.
+        value: u32,
+    },
+    /// The call fails with ENOSYS.
+    Refuse(u32),
+}
+
+impl Extra {
+    /// The call.
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Watch(number) | Self::Refuse(number) => number,
+            Self::WatchBits { number, .. } | Self::WatchValues { number, .. } | Self::WatchUnless { number, .. } => {
+                number
+            }
+        }
+    }
+
+    fn body(self, trap: Instruction) -> Vec<Instruction> {
+        match self {
+            Self::Watch(_) => vec![trap],
+            Self::Refuse(_) => vec![give(ERRNO | ENOSYS)],
+            Self::WatchBits { argument: index, bits, .. } => {
+                vec![load(argument(index)), and(bits), if_equal(0, 0, 1), give(ALLOW), trap]
+            }
+            Self::WatchValues { argument: index, values, .. } => {
+                let mut body = vec![load(argument(index))];
+                for value in values {
+                    body.extend([if_equal(*value, 0, 1), trap]);
+                }
+                body.push(give(ALLOW));
+                body
+            }
+            Self::WatchUnless { argument: index, value, .. } => {
+                vec![load(argument(index)), if_equal(value, 0, 1), give(ALLOW), trap]
+            }
+        }
+    }
+}
+
+/// True if Occlum implements the call.
+fn is_implemented(number: u32) -> bool {
+    IMPLEMENTED.iter().any(|(first, last)| (*first..=*last).contains(&number))
+}
+
 /// System call numbers of x86-64 that the filter looks at one by one.
 pub mod number {
     #![allow(missing_docs, reason = "the names of the calls")]
@@ -111,7 +186,9 @@ const fn give(action: u32) -> Instruction {
 /// Builds the filter program for `mode`, with `trap` for the calls that are answered from outside.
 ///
 /// The calls that carry a check on an argument come first, since the kernel caches its verdict for all others.
-pub fn program(mode: Mode, trap: Trap) -> Vec<Instruction> {
+///
+/// Of several `extras` for one call the first counts.
+pub fn program(mode: Mode, trap: Trap, extras: &[Extra]) -> Vec<Instruction> {
     let trap = give(trap.action());
     let mut program = vec![
         load(OFFSET_ARCH),
@@ -126,6 +203,11 @@ pub fn program(mode: Mode, trap: Trap) -> Vec<Instruction> {
     // Type 's' of the ioctl number (bits 8 to 15). Other drivers have it too; the supervisor looks at the descriptor.
     let ioctl = [load(argument(1)), and(0xff00), if_equal(0x7300, 0, 1), trap, give(ALLOW)];
     on(&mut program, number::IOCTL, &ioctl);
+    for extra in extras {
+        if mode == Mode::Lenient || is_implemented(extra.number()) {
+            on(&mut program, extra.number(), &extra.body(trap));
+        }
+    }
     if mode == Mode::Lenient {
         program.push(give(ALLOW));
         return program;
@@ -234,19 +316,19 @@ mod tests {
     fn check(mode: Mode, number: u32, arguments: &[u64], action: u32) {
         let mut six = [0; 6];
         six[..arguments.len()].copy_from_slice(arguments);
-        let got = run(&program(mode, Trap::Notify), AUDIT_ARCH_X86_64, number, six);
+        let got = run(&program(mode, Trap::Notify, &[]), AUDIT_ARCH_X86_64, number, six);
         assert_eq!(got, action, "{mode:?}: call {number} with {arguments:?}: got {got:#x}, expected {action:#x}");
     }
 
     #[test]
     fn the_program_is_short_enough_for_the_kernel() {
-        assert!(program(Mode::Strict, Trap::Notify).len() < marblerun_linux::seccomp::MAX_INSTRUCTIONS);
+        assert!(program(Mode::Strict, Trap::Notify, &[]).len() < marblerun_linux::seccomp::MAX_INSTRUCTIONS);
     }
 
     #[test]
     fn another_architecture_is_killed() {
         for mode in [Mode::Lenient, Mode::Strict] {
-            assert_eq!(run(&program(mode, Trap::Notify), 0x4000_0003, number::UNAME, [0; 6]), KILL_PROCESS);
+            assert_eq!(run(&program(mode, Trap::Notify, &[]), 0x4000_0003, number::UNAME, [0; 6]), KILL_PROCESS);
             check(mode, X32_BIT | number::UNAME, &[], ERRNO | ENOSYS);
         }
     }
@@ -264,7 +346,7 @@ mod tests {
     #[test]
     fn a_tracer_gets_the_calls_that_a_listener_would_get() {
         for mode in [Mode::Lenient, Mode::Strict] {
-            let traced = program(mode, Trap::Trace);
+            let traced = program(mode, Trap::Trace, &[]);
             for number in [number::UNAME, number::EXECVE] {
                 assert_eq!(run(&traced, AUDIT_ARCH_X86_64, number, [0; 6]), TRACE);
             }
@@ -284,8 +366,12 @@ mod tests {
         assert_eq!(implemented + PRIVATE.count() as u32, 166);
         let refused = (0..=LAST_KNOWN).filter(|number| {
             *number != number::RESTART_SYSCALL
-                && run(&program(Mode::Strict, Trap::Notify), AUDIT_ARCH_X86_64, *number, [u64::from(CLONE_VM_FLAGS); 6])
-                    == ERRNO | ENOSYS
+                && run(
+                    &program(Mode::Strict, Trap::Notify, &[]),
+                    AUDIT_ARCH_X86_64,
+                    *number,
+                    [u64::from(CLONE_VM_FLAGS); 6],
+                ) == ERRNO | ENOSYS
                 && !matches!(*number, number::FUTEX)
         });
         // One of the 174 is restart_syscall.
@@ -331,5 +417,38 @@ mod tests {
         check(Mode::Strict, number::FUTEX, &[0, 137 | 256], ALLOW);
         check(Mode::Strict, number::FUTEX, &[0, 4], ERRNO | ENOSYS);
         check(Mode::Strict, number::FUTEX, &[0, 134], ERRNO | ENOSYS);
+    }
+
+    #[test]
+    fn extra_calls_are_watched_where_they_exist_and_refused_calls_stay_refused() {
+        const WRITE: u32 = 1;
+        const MMAP: u32 = 9;
+        const SENDMSG: u32 = 46;
+        const CLOCK: u32 = 228;
+        const SPLICE: u32 = 275;
+        let extras = [
+            Extra::Watch(WRITE),
+            Extra::WatchBits { number: MMAP, argument: 3, bits: 1 },
+            Extra::WatchUnless { number: SENDMSG, argument: 5, value: 77 },
+            Extra::WatchValues { number: CLOCK, argument: 0, values: &[0, 5] },
+            Extra::Watch(SPLICE),
+            Extra::Refuse(SPLICE + 1),
+        ];
+        for mode in [Mode::Lenient, Mode::Strict] {
+            let program = program(mode, Trap::Notify, &extras);
+            let check = |number, arguments, action| {
+                assert_eq!(run(&program, AUDIT_ARCH_X86_64, number, arguments), action, "{mode:?} {number}");
+            };
+            check(WRITE, [0; 6], NOTIFY);
+            check(WRITE + 1, [0; 6], ALLOW);
+            check(MMAP, [0, 0, 0, 2, 0, 0], ALLOW);
+            check(MMAP, [0, 0, 0, 3, 0, 0], NOTIFY);
+            check(SENDMSG, [77, 0, 0, 0, 0, 77], ALLOW);
+            check(SENDMSG, [77, 0, 0, 0, 0, 0], NOTIFY);
+            check(CLOCK, [5, 0, 0, 0, 0, 0], NOTIFY);
+            check(CLOCK, [1, 0, 0, 0, 0, 0], ALLOW);
+            check(SPLICE, [0; 6], if mode == Mode::Strict { ERRNO | ENOSYS } else { NOTIFY });
+            check(SPLICE + 1, [0; 6], ERRNO | ENOSYS);
+        }
     }
 }

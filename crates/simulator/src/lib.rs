@@ -42,3 +42,4 @@ pub mod root_fs;
 pub mod run;
 pub mod start;
 pub mod supervisor;
+pub mod watch;

@@ -21,6 +21,7 @@ use crate::outcome::{Failure, Outcome};
 use crate::root_fs::RootPlan;
 use crate::start;
 use crate::supervisor::{self, RunEnd, STOPPING_SIGNALS, Supervisor, chain, say};
+use crate::watch::Watchers;
 
 /// Signal that tells of a child's end.
 const SIGCHLD: i32 = 17;
@@ -42,6 +43,8 @@ pub struct Run {
     pub command: Vec<String>,
     /// The environment of the host.
     pub environment: Vec<(OsString, OsString)>,
+    /// What else looks at the program's calls.
+    pub watchers: Watchers,
 }
 
 /// Runs the program to its end. Everything worth saying goes to stderr, one line each.
@@ -82,12 +85,19 @@ fn start(run: Run) -> Result<Outcome, (Outcome, String)> {
     plan.prepare().map_err(|error| (Outcome::Failed(Failure::Configuration), format!("cannot {}", chain(&error))))?;
     let _lock = if plan.temporary { None } else { Some(lock(&run.instance)?) };
 
+    let mut mark = [0; 4];
+    aws_lc_rs::rand::fill(&mut mark)
+        .map_err(|_| (Outcome::Failed(Failure::System), "cannot draw random bytes".to_owned()))?;
+    // Never 0, which an unmarked call has.
+    let mark = u32::from_le_bytes(mark) | 1;
+    let extras = run.watchers.extras(mark);
     let mut program = Program {
         root: plan,
         isolation: Isolation::Namespaces,
         user: process::effective_user(),
-        filter: filter::program(run.mode, Trap::Notify),
-        traced_filter: filter::program(run.mode, Trap::Trace),
+        filter: filter::program(run.mode, Trap::Notify, &extras),
+        traced_filter: filter::program(run.mode, Trap::Trace, &extras),
+        mark,
         path: c_string(&path)?,
         arguments: c_strings(&run.command)?,
         environment: c_strings(&environment)?,
@@ -98,8 +108,9 @@ fn start(run: Run) -> Result<Outcome, (Outcome, String)> {
     let signals = Signals::block(&signals).map_err(system("block signals"))?;
     let host_name = fs::read_to_string("/etc/hostname").ok();
     let device = Device::new(run.root, run.identity, run.quoting, config.feature.enable_edmm);
-    let supervisor =
-        Supervisor::new(Calls::new(device, run.mode, host_name.as_deref(), Limits::new(&config.process)), &path);
+    let calls = Calls::new(device, run.mode, host_name.as_deref(), Limits::new(&config.process))
+        .with_watchers(run.watchers.clone());
+    let supervisor = Supervisor::new(calls, &path);
 
     let mut reasons = Vec::new();
     for isolation in Isolation::candidates(program.user.0).iter().copied() {
