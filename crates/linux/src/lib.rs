@@ -4,6 +4,7 @@ pub mod fd;
 pub mod limits;
 pub mod memory;
 pub mod mount;
+pub mod occlum;
 pub mod process;
 pub mod regular_file;
 pub mod seccomp;

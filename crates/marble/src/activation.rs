@@ -112,6 +112,8 @@ pub struct Activated {
     pub parameters: Parameters,
     /// DER of the certificate whose key the Coordinator proved to hold on this connection.
     pub server_certificate: Vec<u8>,
+    /// When the Coordinator's answer was complete.
+    pub received: Instant,
 }
 
 /// Activates with `request` and `credentials` as TLS client certificate.
@@ -145,7 +147,7 @@ pub fn activate(
     };
     let answer = retry(timeout, pace, report, one_try)?;
     let parameters = answer.response.parameters.ok_or(ActivationError::NoParameters)?;
-    Ok(Activated { parameters, server_certificate: answer.server_certificate })
+    Ok(Activated { parameters, server_certificate: answer.server_certificate, received: answer.received })
 }
 
 fn retry<T>(

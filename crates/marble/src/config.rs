@@ -15,6 +15,8 @@ use crate::duration;
 pub const COORDINATOR_ADDR: &str = "EDG_MARBLE_COORDINATOR_ADDR";
 /// The Marble's type, a name under `Marbles` of the manifest; required.
 pub const MARBLE_TYPE: &str = "EDG_MARBLE_TYPE";
+/// The Marble's type in Occlum's init stage ([`init_stage`](crate::init_stage)); default: the value of [`MARBLE_TYPE`].
+pub const INIT_TYPE: &str = "EDG_MARBLE_INIT_TYPE";
 /// Comma-separated DNS names and IP addresses for the Marble's certificate; default `localhost`.
 pub const DNS_NAMES: &str = "EDG_MARBLE_DNS_NAMES";
 /// File that keeps the Marble's UUID; default `uuid` in the working directory.

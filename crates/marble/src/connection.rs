@@ -35,6 +35,8 @@ pub(crate) struct Answer {
     pub(crate) response: ActivationResp,
     /// DER of the certificate whose key the server proved to hold.
     pub(crate) server_certificate: Vec<u8>,
+    /// When the answer was complete.
+    pub(crate) received: std::time::Instant,
 }
 
 /// Why a try failed.
@@ -181,7 +183,7 @@ pub(crate) async fn call(
         .await
         .map_err(|_| TryError::Deadline { peer, waited: deadline })?
         .map_err(TryError::Call)?;
-    Ok(Answer { response, server_certificate })
+    Ok(Answer { response, server_certificate, received: std::time::Instant::now() })
 }
 
 async fn connect(

@@ -12,6 +12,7 @@ pub mod credentials;
 mod duration;
 pub mod evidence;
 mod grpc;
+pub mod init_stage;
 pub mod parameters;
 pub mod pin;
 pub mod progress;
@@ -19,7 +20,8 @@ pub mod restrictions;
 mod tls;
 pub mod uuid_file;
 
-use marblerun_api::rpc::{ActivationReq, Parameters};
+use marblerun_api::rpc::ActivationReq;
+pub use marblerun_api::rpc::Parameters;
 use marblerun_tee::EvidenceError;
 use rustls_pki_types::UnixTime;
 
@@ -29,6 +31,7 @@ pub use connection::TryError;
 pub use credentials::Credentials;
 pub use evidence::{EvidenceIssuer, OcclumIssuer};
 pub use grpc::{CallError, Code};
+pub use init_stage::{ImageType, InitError, RootMount};
 pub use parameters::{Launch, ParameterError};
 pub use pin::{CoordinatorPin, PinFileError};
 pub use progress::{Chain, Event, Level};
@@ -120,6 +123,7 @@ pub fn prepare(
     };
     let activated =
         activation::activate(&config.coordinator, &credentials, &request, config.activation_timeout, pace, report)?;
+    report(Event::Replied { received: activated.received });
     match &image.pin {
         Some(pin) => {
             pin.check(&activated.parameters, &activated.server_certificate).map_err(MarbleError::Pin)?;

@@ -2,6 +2,7 @@
 //! people and tools that know them find them again.
 
 use std::fmt;
+use std::time::Instant;
 
 use marblerun_tee::EvidenceError;
 use uuid::Uuid;
@@ -41,6 +42,11 @@ pub enum Event<'a> {
         /// The failure.
         error: &'a TryError,
     },
+    /// The Coordinator has answered. Of interest only to who measures.
+    Replied {
+        /// When the answer was complete.
+        received: Instant,
+    },
     /// The Coordinator is the pinned one.
     CoordinatorVerified,
     /// Nothing says which Coordinator to believe.
@@ -51,6 +57,8 @@ pub enum Event<'a> {
     CreatingFiles,
     /// The environment is merged next.
     SettingEnvironment,
+    /// The root of the application is mounted next.
+    MountingRoot,
     /// Everything is ready for the application.
     Done,
 }
@@ -58,6 +66,8 @@ pub enum Event<'a> {
 /// How much attention an event deserves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
+    /// Not worth a line.
+    Silent,
     /// Something that was asked for happens.
     Info,
     /// Something is weaker than it should be.
@@ -69,6 +79,7 @@ impl Event<'_> {
     pub fn level(&self) -> Level {
         match self {
             Self::Simulation { .. } | Self::Unpinned => Level::Warn,
+            Self::Replied { .. } => Level::Silent,
             _ => Level::Info,
         }
     }
@@ -89,6 +100,7 @@ impl fmt::Display for Event<'_> {
             }
             Self::Activating { marble_type } => write!(f, "activating marble of type {}", marble_type.escape_debug()),
             Self::Retrying { error } => write!(f, "waiting for the Coordinator: {}", Chain(error)),
+            Self::Replied { .. } => f.write_str("the Coordinator has answered"),
             Self::CoordinatorVerified => f.write_str("the Coordinator is the pinned one"),
             Self::Unpinned => f.write_str(
                 "no pinned Coordinator: /etc/marblerun/coordinator.json is not in the image, so whoever answers at \
@@ -97,6 +109,7 @@ impl fmt::Display for Event<'_> {
             Self::NoTtls => f.write_str("Not using TTLS"),
             Self::CreatingFiles => f.write_str("creating files from manifest"),
             Self::SettingEnvironment => f.write_str("setting env vars from manifest"),
+            Self::MountingRoot => f.write_str("mounting the image of the application"),
             Self::Done => f.write_str("done with PreMain"),
         }
     }

@@ -50,16 +50,17 @@ impl ExecError {
     }
 }
 
-/// Replaces this process by the application.
+/// Replaces this process by the application. `last` runs when nothing but `execve` is left to do.
 ///
 /// # Errors
 /// See [`ExecError`]; on success it does not return.
-pub(crate) fn exec(launch: Launch) -> Result<Infallible, ExecError> {
+pub(crate) fn exec(launch: Launch, last: impl FnOnce()) -> Result<Infallible, ExecError> {
     let path = locate(launch.program())?;
     let argv0 = argv0(&path);
     make_room(launch.argument_area_bytes(&argv0))?;
     let mut command = Command::new(&path);
     command.arg0(&argv0).args(launch.argv.iter().skip(1)).env_clear().envs(launch.environment);
+    last();
     Err(explain(path, command.exec()))
 }
 

@@ -32,6 +32,7 @@ impl Logger {
     #[track_caller]
     pub(crate) fn event(&self, event: &Event<'_>) {
         match event.level() {
+            Level::Silent => {}
             Level::Info => self.write("info", &format!("{PREFIX}{event}")),
             Level::Warn if self.json => self.write("warn", &format!("{PREFIX}{event}")),
             Level::Warn => self.write("warn", &format!("{PREFIX}warning: {event}")),

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use marblerun_api::rpc::Parameters;
 use marblerun_marble::config::CoordinatorAddress;
-use marblerun_marble::{Chain, Config, Event, EvidenceIssuer, ImagePolicy, MarbleError, Pace, evidence, prepare};
+use marblerun_marble::{
+    Chain, Config, Event, EvidenceIssuer, ImagePolicy, Level, MarbleError, Pace, evidence, prepare,
+};
 use marblerun_pki::CertificateRequest;
 use marblerun_tee::EvidenceError;
 
@@ -64,7 +66,11 @@ pub(crate) fn activate(
     issuer: &dyn EvidenceIssuer,
 ) -> (Result<Parameters, MarbleError>, Vec<String>) {
     let mut lines = Vec::new();
-    let mut report = |event: Event<'_>| lines.push(event.to_string());
+    let mut report = |event: Event<'_>| {
+        if event.level() != Level::Silent {
+            lines.push(event.to_string());
+        }
+    };
     let result = prepare(config, image, issuer, now(), &mut FakePace::default(), &mut report);
     (result, lines)
 }

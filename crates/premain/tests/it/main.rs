@@ -6,5 +6,6 @@
 #[path = "../../../marble/tests/it/coordinator.rs"]
 mod coordinator;
 mod dependencies;
+mod init;
 mod occlum;
 mod plain_linux;

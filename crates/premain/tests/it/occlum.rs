@@ -9,7 +9,7 @@ use marblerun_api::rpc::Parameters;
 use crate::coordinator::{Answer, Coordinator, Identity};
 
 /// The shared object that plays Occlum, built once.
-fn shim() -> &'static Path {
+pub(crate) fn shim() -> &'static Path {
     static SHIM: OnceLock<PathBuf> = OnceLock::new();
     SHIM.get_or_init(|| {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("occlum-{}.so", std::process::id()));
@@ -22,7 +22,7 @@ fn shim() -> &'static Path {
 }
 
 /// The program under test: the one built with this test, or another build of it that the variable names.
-fn premain() -> (PathBuf, Figures) {
+pub(crate) fn premain() -> (PathBuf, Figures) {
     match std::env::var_os("MARBLERUN_PREMAIN") {
         Some(path) => (path.into(), RELEASED),
         None => (env!("CARGO_BIN_EXE_premain-libos").into(), DEVELOPMENT),
@@ -30,7 +30,7 @@ fn premain() -> (PathBuf, Figures) {
 }
 
 /// Every page is taken from the enclave.
-struct Figures {
+pub(crate) struct Figures {
     address_space_mb: u64,
     resident_mb: u64,
 }
@@ -157,6 +157,19 @@ fn the_address_space_stays_small() {
     println!("at execve: {peak} MB of address space, {resident} MB resident");
     assert!(peak <= limit.address_space_mb, "expected at most {} MB, got {peak}", limit.address_space_mb);
     assert!(resident <= limit.resident_mb, "expected at most {} MB, got {resident}", limit.resident_mb);
+}
+
+#[test]
+fn the_time_from_the_answer_to_execve_is_told_on_request_only() {
+    let line = |run: &Run| {
+        run.stderr().lines().find(|line| line.contains(" ms from the Coordinator's answer")).map(str::to_owned)
+    };
+    let asked = run_with(Answer::Parameters(shell("true")), &[("EDG_MARBLE_TIMING", "1")]);
+    let line_of_asked = line(&asked).unwrap_or_else(|| panic!("{}", asked.stderr()));
+    assert!(line_of_asked.ends_with("to the program"), "{line_of_asked}");
+    for value in ["", "0", "yes"] {
+        assert_eq!(line(&run_with(Answer::Parameters(shell("true")), &[("EDG_MARBLE_TIMING", value)])), None);
+    }
 }
 
 // rules: OCC-6
