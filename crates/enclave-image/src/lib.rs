@@ -4,6 +4,7 @@
 //!   looks at nothing else: neither at the code, nor whether the signature is good.
 //! * [`occlum_json`], [`entry_points`], [`elf`] and [`exec_rules`] hold the rules of Occlum's build tool and program loader.
 //! * [`libraries`] finds what a program needs to start.
+//! * [`sizing`] computes the sizes of an instance, [`prepare`] makes an existing one a Marble.
 
 pub mod elf;
 pub mod entry_points;
@@ -11,7 +12,9 @@ pub mod exec_rules;
 mod image;
 pub mod libraries;
 pub mod occlum_json;
+pub mod prepare;
 mod sigstruct;
+pub mod sizing;
 
 pub use image::{EnclaveError, EnclaveImage, ImageKind, MAX_ENCLAVE_BYTES, read};
 pub use sigstruct::{SIGSTRUCT_BYTES, SigStruct, SigStructError};

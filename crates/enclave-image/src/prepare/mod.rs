@@ -1,0 +1,4 @@
+//! Making an existing instance a Marble with the smallest change.
+
+pub mod diff;
+pub mod json_text;
