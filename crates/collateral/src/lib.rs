@@ -1,4 +1,4 @@
-//! Vendor collateral from bundles on disk.
+//! Vendor collateral: from bundles on disk, and from a collateral service (PCS or PCCS).
 //!
 //! A bundle is a directory with one file per kind of platform, so that evidence can be verified without network:
 //!
@@ -7,14 +7,31 @@
 //! ```
 //!
 //! `<tee>` is `sgx`, `<FMSPC>` has 12 hex digits in either case, `<ca>` is `processor` or `platform`. The content is
-//! the text that [`marblerun_attestation::Collateral`] reads. Other files are ignored. The directory belongs to
-//! whoever runs the host, so every size and number is limited, and nothing counts before its signatures are verified.
+//! the text that [`marblerun_attestation::Collateral`] reads, and [`Client`] writes. Other files are ignored. Disk and
+//! network belong to whoever runs the host, so every size, number and wait is limited, and nothing counts before its
+//! signatures are verified.
+//!
+//! No service is asked unless it was configured: there is no default.
 
+mod base_url;
 mod bundle;
+mod client;
 mod error;
+mod exchange;
+mod fetch_error;
 mod file;
 mod name;
+mod prove;
+mod qcnl;
+mod service;
+mod tls;
 
+pub use base_url::{BaseUrl, BaseUrlError, INTEL_PCS_URL};
 pub use bundle::{Bundle, KeptCollateral, MAX_KEPT, RECHECK_INTERVAL};
+pub use client::{Client, ClientOptions, REQUEST_TIMEOUT, ServerCertificate};
 pub use error::{BundleError, LookupError};
+pub use fetch_error::FetchError;
 pub use name::{MAX_DIRECTORY_ENTRIES, file_name};
+pub use prove::{ProofError, prove};
+pub use qcnl::{MAX_QCNL_BYTES, QCNL_PATH, Qcnl, QcnlError, QcnlFileError};
+pub use service::TcbUpdate;
