@@ -8,8 +8,10 @@ use serde::Serialize;
 use crate::enclave::{CPU_SVN, PCE_SVN};
 use crate::error::IssueError;
 use crate::pck_extension::FMSPC;
+use crate::pki::PckCa;
 use crate::quote::{QE_SVN, quoting_enclave};
 use crate::root::DevelopmentRoot;
+use crate::seed::SigningKey;
 use crate::x509;
 
 /// Intel's collateral is due again after 30 days; so is ours, unless the root expires before.
@@ -138,6 +140,39 @@ pub enum Tamper {
     CrlsExchanged,
 }
 
+/// A JSON text with its signature and the certificates of who signed it.
+pub(crate) struct SignedText<'a> {
+    pub(crate) text: String,
+    /// 64 bytes `r || s`.
+    pub(crate) signature: Vec<u8>,
+    /// PEM, signer first.
+    pub(crate) issuer_chain: &'a str,
+}
+
+impl<'a> SignedText<'a> {
+    fn sign(text: String, key: &SigningKey, issuer_chain: &'a str) -> Result<Self, IssueError> {
+        let signature = key.sign_fixed(text.as_bytes())?.as_ref().to_vec();
+        Ok(Self { text, signature, issuer_chain })
+    }
+
+    /// Changes the text behind the signature's back.
+    fn change(&mut self) {
+        self.text = self.text.replace(TCB_DATE, "2026-01-02T00:00:00Z");
+    }
+}
+
+/// Everything that a provisioning service serves for one kind of platform.
+pub(crate) struct CollateralItems<'a> {
+    pub(crate) tcb_info: SignedText<'a>,
+    pub(crate) qe_identity: SignedText<'a>,
+    /// DER.
+    pub(crate) root_crl: Vec<u8>,
+    /// DER.
+    pub(crate) pck_crl: Vec<u8>,
+    /// PEM, PCK CA first.
+    pub(crate) pck_crl_issuer_chain: String,
+}
+
 /// The file format of collateral: JSON texts as strings, signatures and CRLs in hexadecimal, chains in PEM.
 #[derive(Serialize)]
 struct CollateralFile<'a> {
@@ -209,6 +244,26 @@ struct EnclaveTcb {
     isvsvn: u16,
 }
 
+#[cfg(feature = "service")]
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EvaluationNumbersBody {
+    id: &'static str,
+    version: u32,
+    issue_date: String,
+    next_update: String,
+    tcb_eval_numbers: [EvaluationNumber; 1],
+}
+
+#[cfg(feature = "service")]
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EvaluationNumber {
+    tcb_evaluation_data_number: u32,
+    tcb_recovery_event_date: &'static str,
+    tcb_date: &'static str,
+}
+
 impl DevelopmentRoot {
     /// Complete collateral for this root's quotes, issued at `now`, as one JSON object.
     ///
@@ -219,49 +274,92 @@ impl DevelopmentRoot {
     /// # Errors
     /// [`IssueError`] if a date is out of range or the crypto library fails.
     pub fn collateral(&self, now: UnixTime, options: &CollateralOptions) -> Result<String, IssueError> {
-        let due = now.as_secs().saturating_add(VALIDITY.as_secs()).min(self.not_after().as_secs());
-        let usual = Dates { issued: now, next_update: UnixTime::since_unix_epoch(Duration::from_secs(due)) };
-        let dates = |dates: Option<Dates>| dates.unwrap_or(usual);
+        let items = self.collateral_items(self.pck_ca(), now, options)?;
+        let file = CollateralFile {
+            pck_crl_issuer_chain: &items.pck_crl_issuer_chain,
+            root_ca_crl: hex::encode(&items.root_crl),
+            pck_crl: hex::encode(&items.pck_crl),
+            tcb_info_issuer_chain: items.tcb_info.issuer_chain,
+            tcb_info: items.tcb_info.text,
+            tcb_info_signature: hex::encode(items.tcb_info.signature),
+            qe_identity_issuer_chain: items.qe_identity.issuer_chain,
+            qe_identity: items.qe_identity.text,
+            qe_identity_signature: hex::encode(items.qe_identity.signature),
+        };
+        serde_json::to_string(&file).map_err(IssueError::Json)
+    }
 
+    /// The items of the collateral for platforms that `ca` certified, issued at `now`.
+    pub(crate) fn collateral_items(
+        &self,
+        ca: PckCa,
+        now: UnixTime,
+        options: &CollateralOptions,
+    ) -> Result<CollateralItems<'_>, IssueError> {
+        let dates = |dates: Option<Dates>| dates.unwrap_or_else(|| self.usual_dates(now));
         let keys = self.keys();
         let (signer, signer_chain) = match options.tcb_info_signer {
             TcbInfoSigner::TcbSigning => (&keys.tcb_signing, self.tcb_signing_chain()),
             TcbInfoSigner::Pck => (&keys.pck, self.pck_chain()),
         };
-        let mut tcb_info = tcb_info(options, dates(options.tcb_info_dates))?;
-        let mut tcb_info_signature = signer.sign_fixed(tcb_info.as_bytes())?.as_ref().to_vec();
-        let mut qe_identity = qe_identity(options, dates(options.qe_identity_dates))?;
-        let mut qe_identity_signature = keys.tcb_signing.sign_fixed(qe_identity.as_bytes())?.as_ref().to_vec();
-        let (mut root_crl, mut pck_crl) =
-            self.crls(options, dates(options.root_crl_dates), dates(options.pck_crl_dates))?;
-
+        let tcb_info = SignedText::sign(tcb_info(options, dates(options.tcb_info_dates))?, signer, signer_chain)?;
+        let qe_identity = qe_identity(options, dates(options.qe_identity_dates))?;
+        let qe_identity = SignedText::sign(qe_identity, &keys.tcb_signing, self.tcb_signing_chain())?;
+        let (root_crl, pck_crl) =
+            self.crls(ca, options, dates(options.root_crl_dates), dates(options.pck_crl_dates))?;
+        let mut items = CollateralItems {
+            tcb_info,
+            qe_identity,
+            root_crl,
+            pck_crl,
+            pck_crl_issuer_chain: self.pck_ca_chain_of(ca)?,
+        };
         match options.tamper {
             None => {}
-            Some(Tamper::TcbInfo) => tcb_info = tcb_info.replace(TCB_DATE, "2026-01-02T00:00:00Z"),
-            Some(Tamper::TcbInfoSignature) => flip_last(&mut tcb_info_signature),
-            Some(Tamper::QeIdentity) => qe_identity = qe_identity.replace(TCB_DATE, "2026-01-02T00:00:00Z"),
-            Some(Tamper::QeIdentitySignature) => flip_last(&mut qe_identity_signature),
-            Some(Tamper::RootCrl) => flip_last(&mut root_crl),
-            Some(Tamper::PckCrl) => flip_last(&mut pck_crl),
-            Some(Tamper::CrlsExchanged) => std::mem::swap(&mut root_crl, &mut pck_crl),
+            Some(Tamper::TcbInfo) => items.tcb_info.change(),
+            Some(Tamper::TcbInfoSignature) => flip_last(&mut items.tcb_info.signature),
+            Some(Tamper::QeIdentity) => items.qe_identity.change(),
+            Some(Tamper::QeIdentitySignature) => flip_last(&mut items.qe_identity.signature),
+            Some(Tamper::RootCrl) => flip_last(&mut items.root_crl),
+            Some(Tamper::PckCrl) => flip_last(&mut items.pck_crl),
+            Some(Tamper::CrlsExchanged) => std::mem::swap(&mut items.root_crl, &mut items.pck_crl),
         }
-        let file = CollateralFile {
-            pck_crl_issuer_chain: self.pck_ca_chain(),
-            root_ca_crl: hex::encode(root_crl),
-            pck_crl: hex::encode(pck_crl),
-            tcb_info_issuer_chain: signer_chain,
-            tcb_info,
-            tcb_info_signature: hex::encode(tcb_info_signature),
-            qe_identity_issuer_chain: self.tcb_signing_chain(),
-            qe_identity,
-            qe_identity_signature: hex::encode(qe_identity_signature),
+        Ok(items)
+    }
+
+    /// Which evaluation numbers there are, as the vendor lists them: only the present one.
+    #[cfg(feature = "service")]
+    pub(crate) fn evaluation_numbers(
+        &self,
+        now: UnixTime,
+        options: &CollateralOptions,
+    ) -> Result<SignedText<'_>, IssueError> {
+        let dates = options.tcb_info_dates.unwrap_or_else(|| self.usual_dates(now));
+        let body = EvaluationNumbersBody {
+            id: "SGX",
+            version: 1,
+            issue_date: rfc3339(dates.issued)?,
+            next_update: rfc3339(dates.next_update)?,
+            tcb_eval_numbers: [EvaluationNumber {
+                tcb_evaluation_data_number: options.evaluation_number,
+                tcb_recovery_event_date: TCB_DATE,
+                tcb_date: TCB_DATE,
+            }],
         };
-        serde_json::to_string(&file).map_err(IssueError::Json)
+        let text = serde_json::to_string(&body).map_err(IssueError::Json)?;
+        SignedText::sign(text, &self.keys().tcb_signing, self.tcb_signing_chain())
+    }
+
+    /// From `now` for 30 days, or as long as the root lives.
+    fn usual_dates(&self, now: UnixTime) -> Dates {
+        let due = now.as_secs().saturating_add(VALIDITY.as_secs()).min(self.not_after().as_secs());
+        Dates { issued: now, next_update: UnixTime::since_unix_epoch(Duration::from_secs(due)) }
     }
 
     /// The CRLs of root and PCK CA, DER.
     fn crls(
         &self,
+        ca: PckCa,
         options: &CollateralOptions,
         root_dates: Dates,
         pck_dates: Dates,
@@ -270,15 +368,15 @@ impl DevelopmentRoot {
         let (mut by_root, mut by_pck_ca) = (Vec::new(), Vec::new());
         for revoked in &options.revoked {
             match revoked {
-                Revoked::Pck => by_pck_ca.push(keys.pck_serial().to_vec()),
-                Revoked::PckCa => by_root.push(keys.pck_ca_serial().to_vec()),
+                Revoked::Pck => by_pck_ca.push(keys.pck_serial(&options.fmspc).to_vec()),
+                Revoked::PckCa => by_root.push(keys.pck_ca_serial(ca).to_vec()),
                 Revoked::TcbSigning => by_root.push(keys.tcb_signing_serial().to_vec()),
                 Revoked::Root => by_root.push(keys.root_serial().to_vec()),
             }
         }
         Ok((
             keys.root_issuer()?.crl(&by_root, root_dates.issued, root_dates.next_update)?,
-            keys.pck_ca_issuer(self.pck_ca())?.crl(&by_pck_ca, pck_dates.issued, pck_dates.next_update)?,
+            keys.pck_ca_issuer(ca)?.crl(&by_pck_ca, pck_dates.issued, pck_dates.next_update)?,
         ))
     }
 }

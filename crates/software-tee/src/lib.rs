@@ -10,7 +10,7 @@
 //! |---|---|
 //! | Intel SGX Root CA, PCK CA, PCK and TCB Signing certificates | [`DevelopmentRoot::create`] |
 //! | the quoting enclave: quote v3 with a PCK chain | [`DevelopmentRoot::quote`] |
-//! | the provisioning service: TCB info, QE identity, CRLs | [`DevelopmentRoot::collateral`] |
+//! | the provisioning service: TCB info, QE identity, CRLs | [`DevelopmentRoot::collateral`]; over HTTP: feature `service` |
 //! | `EREPORT`, `EGETKEY` | [`DevelopmentRoot::create_report`], [`DevelopmentRoot::sgx_key`] |
 //!
 //! Every certificate carries `Software TEE` and `NOT HARDWARE` in its names, and the platform's FMSPC is
@@ -30,6 +30,8 @@ mod pki;
 mod quote;
 pub mod root;
 mod seed;
+#[cfg(feature = "service")]
+pub mod service;
 mod x509;
 
 pub use bundle::BundleError;
@@ -41,4 +43,4 @@ pub use key_request::{KEY_REQUEST_LEN, KeyRequest, KeyRequestError, key_name, ke
 pub use local_report::{REPORT_LEN, ReportError, TARGET_INFO_LEN};
 pub use pck_extension::FMSPC;
 pub use pki::PckCa;
-pub use root::{DevelopmentRoot, RootError, RootOptions};
+pub use root::{DevelopmentRoot, PlatformError, RootError, RootOptions};

@@ -29,6 +29,7 @@ struct Attribute {
 pub(crate) struct PlatformIds {
     pub(crate) ppid: [u8; 16],
     pub(crate) instance_id: [u8; 16],
+    pub(crate) fmspc: [u8; 6],
 }
 
 /// The extension of a PCK certificate issued by `ca`.
@@ -49,7 +50,7 @@ pub(crate) fn pck_extension(ca: PckCa, ids: &PlatformIds) -> Result<Extension, I
         octets(&[1], &ids.ppid)?,
         attribute(&[2], Any::encode_from(&tcb))?,
         octets(&[3], &PCE_ID)?,
-        octets(&[4], &FMSPC)?,
+        octets(&[4], &ids.fmspc)?,
         attribute(&[5], Any::new(Tag::Enumerated, [sgx_type]))?,
     ];
     if ca == PckCa::Platform {

@@ -85,12 +85,17 @@ impl Keys {
         self.serial("serial of root CA")
     }
 
-    pub(crate) fn pck_ca_serial(&self) -> [u8; 16] {
-        self.serial("serial of PCK CA")
+    /// Both PCK CAs have the same issuer, so their serial numbers differ.
+    pub(crate) fn pck_ca_serial(&self, ca: PckCa) -> [u8; 16] {
+        self.serial(match ca {
+            PckCa::Platform => "serial of PCK CA",
+            PckCa::Processor => "serial of PCK Processor CA",
+        })
     }
 
-    pub(crate) fn pck_serial(&self) -> [u8; 16] {
-        self.serial("serial of PCK")
+    /// The serial number of the only platform with this FMSPC.
+    pub(crate) fn pck_serial(&self, fmspc: &[u8; 6]) -> [u8; 16] {
+        self.serial(&format!("serial of PCK {}", hex::encode(fmspc)))
     }
 
     pub(crate) fn tcb_signing_serial(&self) -> [u8; 16] {
@@ -126,12 +131,15 @@ pub(crate) struct Certificates {
 
 impl Certificates {
     /// Issues all certificates with one validity.
-    pub(crate) fn issue(keys: &Keys, ca: PckCa, not_before: UnixTime, not_after: UnixTime) -> Result<Self, IssueError> {
+    pub(crate) fn issue(
+        keys: &Keys,
+        ca: PckCa,
+        fmspc: &[u8; 6],
+        not_before: UnixTime,
+        not_after: UnixTime,
+    ) -> Result<Self, IssueError> {
         let root = keys.root_issuer()?;
-        let pck_ca = keys.pck_ca_issuer(ca)?;
         let spec = |serial, subject, key, role| CertificateSpec { serial, subject, key, role, not_before, not_after };
-        let ids = PlatformIds { ppid: keys.public_id("PPID"), instance_id: keys.public_id("platform instance id") };
-        let pck_role = Role::Signer { further: vec![pck_extension(ca, &ids)?] };
         Ok(Self {
             root: root.certificate(spec(
                 &keys.root_serial(),
@@ -139,18 +147,8 @@ impl Certificates {
                 &keys.root,
                 Role::Ca { path_len: 1 },
             ))?,
-            pck_ca: root.certificate(spec(
-                &keys.pck_ca_serial(),
-                keys.pck_ca_name(ca)?,
-                &keys.pck_ca,
-                Role::Ca { path_len: 0 },
-            ))?,
-            pck: pck_ca.certificate(spec(
-                &keys.pck_serial(),
-                x509::name("Software TEE PCK Certificate")?,
-                &keys.pck,
-                pck_role,
-            ))?,
+            pck_ca: pck_ca(keys, ca, not_before, not_after)?,
+            pck: pck(keys, ca, fmspc, not_before, not_after)?,
             tcb_signing: root.certificate(spec(
                 &keys.tcb_signing_serial(),
                 x509::name("Software TEE TCB Signing")?,
@@ -159,4 +157,39 @@ impl Certificates {
             ))?,
         })
     }
+}
+
+/// The certificate of a PCK CA, DER. Both CAs have the same key.
+pub(crate) fn pck_ca(keys: &Keys, ca: PckCa, not_before: UnixTime, not_after: UnixTime) -> Result<Vec<u8>, IssueError> {
+    keys.root_issuer()?.certificate(CertificateSpec {
+        serial: &keys.pck_ca_serial(ca),
+        subject: keys.pck_ca_name(ca)?,
+        key: &keys.pck_ca,
+        role: Role::Ca { path_len: 0 },
+        not_before,
+        not_after,
+    })
+}
+
+/// The certificate of the platform with this FMSPC, DER.
+pub(crate) fn pck(
+    keys: &Keys,
+    ca: PckCa,
+    fmspc: &[u8; 6],
+    not_before: UnixTime,
+    not_after: UnixTime,
+) -> Result<Vec<u8>, IssueError> {
+    let ids = PlatformIds {
+        ppid: keys.public_id("PPID"),
+        instance_id: keys.public_id("platform instance id"),
+        fmspc: *fmspc,
+    };
+    keys.pck_ca_issuer(ca)?.certificate(CertificateSpec {
+        serial: &keys.pck_serial(fmspc),
+        subject: x509::name("Software TEE PCK Certificate")?,
+        key: &keys.pck,
+        role: Role::Signer { further: vec![pck_extension(ca, &ids)?] },
+        not_before,
+        not_after,
+    })
 }

@@ -15,7 +15,8 @@ use x509_cert::Certificate;
 use crate::enclave::EnclaveIdentity;
 use crate::error::IssueError;
 use crate::files;
-use crate::pki::{Certificates, Keys, PckCa};
+use crate::pck_extension::FMSPC;
+use crate::pki::{self, Certificates, Keys, PckCa};
 use crate::quote;
 use crate::seed::{Seed, SigningKey};
 use crate::x509;
@@ -142,6 +143,21 @@ pub enum RootError {
     Issue(#[source] IssueError),
 }
 
+/// A platform cannot be simulated.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum PlatformError {
+    /// Hardware could have this FMSPC.
+    #[error("FMSPC of a software platform: expected FF as its first byte, as in FF5357544545, got {got}")]
+    Fmspc {
+        /// In hexadecimal.
+        got: String,
+    },
+    /// A certificate could not be made.
+    #[error("the certificates of the platform cannot be made")]
+    Issue(#[from] IssueError),
+}
+
 impl RootError {
     /// What to do next; the message stands without it.
     pub fn hint(&self) -> Option<&'static str> {
@@ -174,10 +190,12 @@ pub struct DevelopmentRoot {
     root_der: Vec<u8>,
     root_pem: String,
     pck_ca: PckCa,
+    fmspc: [u8; 6],
     pck_chain: String,
     pck_ca_chain: String,
     tcb_signing_chain: String,
     subject: String,
+    not_before: UnixTime,
     not_after: UnixTime,
 }
 
@@ -208,7 +226,8 @@ impl DevelopmentRoot {
         let seed = Seed::generate().map_err(RootError::Issue)?;
         let keys = Keys::derive(&seed).map_err(RootError::Issue)?;
         let not_after = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs().saturating_add(seconds)));
-        let certificates = Certificates::issue(&keys, options.pck_ca, now, not_after).map_err(RootError::Issue)?;
+        let certificates =
+            Certificates::issue(&keys, options.pck_ca, &FMSPC, now, not_after).map_err(RootError::Issue)?;
         let pem = |der: &[u8]| x509::certificate_pem(der).map_err(RootError::Issue);
         let root_pem = pem(&certificates.root)?;
         let pck_chain = pem(&certificates.pck)? + &pem(&certificates.pck_ca)? + &root_pem;
@@ -259,8 +278,10 @@ impl DevelopmentRoot {
             root_der,
             root_pem,
             pck_ca,
+            fmspc: FMSPC,
             pck_chain,
             tcb_signing_chain,
+            not_before: UnixTime::since_unix_epoch(root.tbs_certificate().validity().not_before.to_unix_duration()),
             not_after,
         })
     }
@@ -288,6 +309,29 @@ impl DevelopmentRoot {
     /// Which PCK CA certifies the platform.
     pub fn pck_ca(&self) -> PckCa {
         self.pck_ca
+    }
+
+    /// The kind of the platform, as its quotes and collateral name it.
+    pub fn fmspc(&self) -> [u8; 6] {
+        self.fmspc
+    }
+
+    /// The same vendor with another platform: its quotes carry this FMSPC and a certificate of this PCK CA.
+    ///
+    /// Nothing is written; the other platform's certificates are issued anew by each process, under the same keys.
+    ///
+    /// # Errors
+    /// [`PlatformError`] if the FMSPC could be that of hardware, or a certificate cannot be made.
+    pub fn with_platform(mut self, fmspc: [u8; 6], pck_ca: PckCa) -> Result<Self, PlatformError> {
+        if fmspc[0] != FMSPC[0] {
+            return Err(PlatformError::Fmspc { got: hex::encode_upper(fmspc) });
+        }
+        let pck = pki::pck(&self.keys, pck_ca, &fmspc, self.not_before, self.not_after)?;
+        self.pck_ca_chain = self.pck_ca_chain_of(pck_ca)?;
+        self.pck_chain = x509::certificate_pem(&pck)? + &self.pck_ca_chain;
+        self.pck_ca = pck_ca;
+        self.fmspc = fmspc;
+        Ok(self)
     }
 
     /// PCK leaf, PCK CA and root, PEM, as every quote carries them.
@@ -318,9 +362,13 @@ impl DevelopmentRoot {
         &self.keys
     }
 
-    /// PCK CA and root, PEM.
-    pub(crate) fn pck_ca_chain(&self) -> &str {
-        &self.pck_ca_chain
+    /// PCK CA and root, PEM. The CA that did not certify the platform gets its certificate here.
+    pub(crate) fn pck_ca_chain_of(&self, ca: PckCa) -> Result<String, IssueError> {
+        if ca == self.pck_ca {
+            return Ok(self.pck_ca_chain.clone());
+        }
+        let certificate = pki::pck_ca(&self.keys, ca, self.not_before, self.not_after)?;
+        Ok(x509::certificate_pem(&certificate)? + &self.root_pem)
     }
 
     /// TCB signing certificate and root, PEM.

@@ -7,5 +7,6 @@ mod directory;
 mod keys;
 mod openssl;
 mod quote;
+mod service;
 mod support;
 mod verifier;
