@@ -10,11 +10,13 @@ pub(crate) use manifest::{ManifestCommand, UpdateCommand};
 pub(crate) use recovery::{RecoverArguments, SignedRecoveryArguments};
 pub(crate) use secret::SecretArguments;
 
+use crate::args::package_info::PackageInfoArguments;
 use crate::args::profile::ProfileCommand;
 use crate::output::Format;
 
 pub(crate) mod flags;
 pub(crate) mod manifest;
+pub(crate) mod package_info;
 pub(crate) mod plan;
 pub(crate) mod profile;
 pub(crate) mod recovery;
@@ -158,15 +160,12 @@ pub(crate) enum Command {
     RecoverWithSignature(SignedRecoveryArguments),
     /// Show the properties of an enclave that its package in a manifest names.
     #[command(
-        after_help = "Reads the signature structure of signed Occlum instances, Gramine, EGo, Open Enclave and Intel SGX SDK \
-        enclaves.\n\nExample:\n  marblerun package-info ./occlum_instance"
+        after_help = "Reads the signature structure of signed Occlum instances and their packages, Gramine, EGo, Open Enclave \
+        and Intel SGX SDK enclaves. An instance that was not built is measured for the simulator.\n\n\
+        Example:\n  marblerun package-info ./occlum_instance\n  \
+        marblerun package-info ./occlum_instance --into manifest.json --package web"
     )]
-    PackageInfo {
-        /// Signed enclave (file), Occlum instance, or directory with one .sig file.
-        path: PathBuf,
-        #[command(flatten)]
-        format: FormatFlag,
-    },
+    PackageInfo(PackageInfoArguments),
     /// Remember how deployments are reached and verified.
     #[command(subcommand, arg_required_else_help = true)]
     Profile(ProfileCommand),
@@ -247,9 +246,8 @@ impl Arguments {
             Command::RecoverWithSignature(arguments) => arguments.format(),
             Command::Profile(command) => command.format(),
             Command::Install { .. } | Command::Completion { .. } | Command::Documentation { .. } => Format::Text,
-            Command::Status { format, .. } | Command::PackageInfo { format, .. } | Command::Version { format } => {
-                format.format
-            }
+            Command::PackageInfo(arguments) => arguments.format.format,
+            Command::Status { format, .. } | Command::Version { format } => format.format,
         }
     }
 }

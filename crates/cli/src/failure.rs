@@ -14,8 +14,10 @@ use marblerun_pki::pem::PemError;
 use crate::exit::ExitStatus;
 use crate::findings::Findings;
 use crate::head::Difference;
+use crate::manifest_edit::EditError;
 use crate::profile::{NameError, ProfileError};
 use crate::programs::ProgramNotFound;
+use crate::simulator::SimulatorError;
 use crate::yaml::YamlError;
 
 /// The error of a command; [`Failure`] prints it with all its causes.
@@ -185,6 +187,14 @@ pub(crate) enum Cause {
     Enclave(#[from] EnclaveError),
     #[error(transparent)]
     Program(#[from] ProgramNotFound),
+    #[error(transparent)]
+    Simulator(#[from] SimulatorError),
+    #[error("{}", path.display())]
+    ManifestEdit {
+        path: PathBuf,
+        #[source]
+        source: EditError,
+    },
     #[error("the manifest is set, but its recovery data could not be saved; it is printed on standard {place}")]
     RecoveryDataNotSaved {
         place: &'static str,
@@ -272,6 +282,8 @@ impl Failure {
             ),
             Cause::Profile { .. } => Some("correct the file, or write it anew with `marblerun profile add --replace`"),
             Cause::NoProfile { known, .. } if known.is_empty() => Some("`marblerun profile add` makes one"),
+            Cause::Simulator(error) => error.hint(),
+            Cause::ManifestEdit { source, .. } => source.hint(),
             Cause::Program(error) => return Some(error.hint()),
             Cause::NoProfile { known, .. } => return Some(format!("there are: {}", known.join(", "))),
             Cause::ProfileExists { .. } => Some("--replace replaces it"),

@@ -55,9 +55,45 @@ pub(crate) fn replace(what: &'static str, path: &Path, content: &[u8]) -> Result
     })
 }
 
+/// Puts new content in the place of a file that exists, with its permissions; a reader sees the old or the new file. Links
+/// are followed.
+pub(crate) fn rewrite(what: &'static str, path: &Path, content: &[u8]) -> Result<(), Cause> {
+    let error = |source| Cause::Write { what, path: path.to_owned(), source };
+    let target = path.canonicalize().map_err(error)?;
+    let permissions = fs::metadata(&target).map_err(error)?.permissions();
+    let temporary = target.with_file_name(format!(".new-{}", std::process::id()));
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(content)?;
+        file.set_permissions(permissions)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &target)
+    };
+    write().map_err(|source| {
+        // What is left over of a failure is only clutter.
+        let _ = fs::remove_file(&temporary);
+        error(source)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rewritten_file_keeps_its_permissions_and_the_links_to_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let (path, link) = (directory.path().join("file"), directory.path().join("link"));
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        rewrite("file", &link, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+        assert!(matches!(rewrite("file", &directory.path().join("absent"), b""), Err(Cause::Write { .. })));
+    }
 
     #[test]
     fn a_file_that_is_too_long_is_refused() {

@@ -12,13 +12,15 @@ mod files;
 mod findings;
 mod head;
 mod locate;
+mod manifest_edit;
 mod manifest_file;
 mod output;
 mod profile;
-#[allow(dead_code, reason = "the commands that start programs follow")]
+#[allow(dead_code, reason = "not every command that starts programs is there yet")]
 mod programs;
 mod progress;
 mod recovery_data;
+mod simulator;
 mod trust;
 mod updated_manifest;
 mod yaml;

@@ -1,12 +1,13 @@
 //! Where the signature structure is in the files of the runtimes.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use object::read::elf::ElfFile64;
 use object::{Object as _, ObjectSection as _};
 
+use crate::archive::{self, ArchiveError, Choice, GZIP_MAGIC};
 use crate::sigstruct::{SigStruct, SigStructError};
 
 /// Largest file that is read, in bytes: enclaves with embedded payload have some hundred megabytes.
@@ -14,22 +15,37 @@ pub const MAX_ENCLAVE_BYTES: u64 = 1 << 30;
 
 /// Section of Open Enclave, Edgeless RT and EGo.
 const OPEN_ENCLAVE_SECTION: &str = ".oeinfo";
+/// Where EGo keeps offset and size of the `enclave.json` at the end of the file, in [`OPEN_ENCLAVE_SECTION`]: two numbers of
+/// 64 bits, least significant byte first. Both are zero in other enclaves.
+const EGO_CONFIG: std::ops::Range<usize> = 2048..2064;
+/// Section of EGo's bundles: an archive of EGo's own two programs and the signed one.
+const EGO_BUNDLE_SECTION: &str = ".ego.bundle";
+/// EGo's own programs in a bundle, of which neither is the signed enclave.
+const EGO_PROGRAMS: [&str; 3] = ["ego-host", "ego-enclave", "ego-enclave-fips140"];
 /// Section of the Intel SGX SDK and of Occlum's LibOS.
 const SDK_SECTION: &str = ".note.sgxmeta";
 /// The LibOS of an Occlum instance, which carries the signature of the instance.
 const OCCLUM_LIBOS: &str = "build/lib/libocclum-libos.signed.so";
 /// Says whether an Occlum instance is for hardware.
 const OCCLUM_MODE: &str = ".sgx_mode";
+/// Longest content of [`OCCLUM_MODE`], in bytes.
+const MAX_MODE_BYTES: u64 = 64;
 
 /// What kind of thing was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageKind {
     /// A signed enclave, or the signature file of one.
     File,
+    /// A signed executable of EGo.
+    Ego,
+    /// A bundle of EGo, with a signed executable in it.
+    EgoBundle,
     /// A directory with the signature file of a Gramine enclave.
     Gramine,
-    /// An Occlum instance.
+    /// An Occlum instance that was built.
     Occlum,
+    /// The archive that `occlum package` makes of an instance.
+    OcclumPackage,
 }
 
 /// An enclave and what its signature structure says.
@@ -78,6 +94,31 @@ pub enum EnclaveError {
         /// Why it is none of the SGX SDK.
         sdk: String,
     },
+    /// An archive, or a bundle, that cannot be unpacked.
+    #[error("{}", path.display())]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: ArchiveError,
+    },
+    /// An archive without a signed instance.
+    #[error("expected a package of an Occlum instance, got {}: {OCCLUM_LIBOS}: {occlum}", path.display())]
+    NotAPackage {
+        /// The file.
+        path: PathBuf,
+        /// Why it is none.
+        occlum: String,
+    },
+    /// A bundle without a signed executable.
+    #[error("expected a bundle of EGo with a signed executable, got {}: {executable}", path.display())]
+    NotABundle {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with the executable in it.
+        executable: String,
+    },
     /// A directory that is no image.
     #[error(
         "expected an Occlum instance or a directory with one .sig file, got {}: {signature_files} .sig files; \
@@ -99,13 +140,15 @@ impl EnclaveError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NotAnEnclave { .. } => Some("is the enclave signed?"),
+            Self::NotAPackage { .. } => Some("`occlum package` makes it of a built instance"),
+            Self::NotABundle { .. } => Some("sign the executable with `ego sign` before `ego bundle`"),
             Self::NotAnImage { .. } => Some("for Occlum, run `occlum build` first and give the instance directory"),
-            Self::Read { .. } | Self::TooLarge { .. } => None,
+            Self::Read { .. } | Self::TooLarge { .. } | Self::Archive { .. } => None,
         }
     }
 }
 
-/// Reads a signed enclave, the directory of a Gramine enclave, or an Occlum instance.
+/// Reads a signed enclave, a bundle of EGo, the directory of a Gramine enclave, or an Occlum instance or its package.
 ///
 /// # Errors
 ///
@@ -122,24 +165,87 @@ pub fn read(path: &Path) -> Result<EnclaveImage, EnclaveError> {
 }
 
 fn read_enclave(path: &Path) -> Result<EnclaveImage, EnclaveError> {
+    let read = |source| EnclaveError::Read { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(read)?;
+    let mut start = Vec::new();
+    (&mut file).take(GZIP_MAGIC.len() as u64).read_to_end(&mut start).map_err(read)?;
+    if start == GZIP_MAGIC {
+        file.seek(SeekFrom::Start(0)).map_err(read)?;
+        return read_package(path, file);
+    }
     let bytes = read_file(path)?;
-    let open_enclave = match section(&bytes, OPEN_ENCLAVE_SECTION) {
-        Ok(sigstruct) => return Ok(of_file(sigstruct)),
+    if let Ok(bundle) = section_data(&bytes, EGO_BUNDLE_SECTION) {
+        return read_bundle(path, bundle);
+    }
+    let open_enclave = match open_enclave(&bytes) {
+        Ok(image) => return Ok(image),
         Err(reason) => reason,
     };
     let whole = match SigStruct::find(&bytes) {
-        Ok(sigstruct) => return Ok(of_file(sigstruct)),
+        Ok(sigstruct) => return Ok(of_kind(ImageKind::File, sigstruct)),
         Err(error) => error,
     };
     // Where the whole file begins with something that looks like a structure, its section may still hold a real one.
     match section(&bytes, SDK_SECTION) {
-        Ok(sigstruct) => Ok(of_file(sigstruct)),
+        Ok(sigstruct) => Ok(of_kind(ImageKind::File, sigstruct)),
         Err(sdk) => Err(EnclaveError::NotAnEnclave { path: path.to_owned(), open_enclave, whole, sdk }),
     }
 }
 
-fn of_file(sigstruct: SigStruct) -> EnclaveImage {
-    EnclaveImage { kind: ImageKind::File, sigstruct, is_simulation: false }
+fn of_kind(kind: ImageKind, sigstruct: SigStruct) -> EnclaveImage {
+    EnclaveImage { kind, sigstruct, is_simulation: false }
+}
+
+/// An enclave of Open Enclave, Edgeless RT or EGo.
+fn open_enclave(bytes: &[u8]) -> Result<EnclaveImage, String> {
+    let data = section_data(bytes, OPEN_ENCLAVE_SECTION)?;
+    let sigstruct = SigStruct::find(data).map_err(|error| error.to_string())?;
+    let has_config = data.get(EGO_CONFIG).is_some_and(|config| config.iter().any(|byte| *byte != 0));
+    Ok(of_kind(if has_config { ImageKind::Ego } else { ImageKind::File }, sigstruct))
+}
+
+/// The signed executable in a bundle of EGo: the file that is none of EGo's own.
+fn read_bundle(path: &Path, bundle: &[u8]) -> Result<EnclaveImage, EnclaveError> {
+    let is_own = |file: &Path| EGO_PROGRAMS.iter().any(|name| file.ends_with(name));
+    let mut executable = Err("there is none beside those of EGo".to_owned());
+    let choose = |file: &Path| if is_own(file) { Choice::Skip } else { Choice::Read { max: MAX_ENCLAVE_BYTES } };
+    let take = |file: &Path, content: Vec<u8>| {
+        executable = open_enclave(&content)
+            .map_err(|reason| format!("{}: section {OPEN_ENCLAVE_SECTION}: {reason}", file.display()));
+        executable.is_ok()
+    };
+    archive::walk(bundle, choose, take).map_err(|source| EnclaveError::Archive { path: path.to_owned(), source })?;
+    let image = executable.map_err(|executable| EnclaveError::NotABundle { path: path.to_owned(), executable })?;
+    Ok(of_kind(ImageKind::EgoBundle, image.sigstruct))
+}
+
+/// An instance as `occlum package` packs it, everything below one directory. Read to where LibOS and mode are known.
+fn read_package(path: &Path, package: File) -> Result<EnclaveImage, EnclaveError> {
+    let below_top = |file: &Path| file.components().skip(1).collect::<PathBuf>();
+    let (mut libos, mut mode) = (None, None);
+    let choose = |file: &Path| match below_top(file) {
+        file if file == Path::new(OCCLUM_LIBOS) => Choice::Read { max: MAX_ENCLAVE_BYTES },
+        file if file == Path::new(OCCLUM_MODE) => Choice::Read { max: MAX_MODE_BYTES },
+        _ => Choice::Skip,
+    };
+    let take = |file: &Path, content: Vec<u8>| {
+        if file.ends_with(OCCLUM_MODE) {
+            mode = Some(content);
+        } else {
+            libos = Some(section(&content, SDK_SECTION));
+        }
+        libos.is_some() && mode.is_some()
+    };
+    archive::walk(io::BufReader::new(package), choose, take)
+        .map_err(|source| EnclaveError::Archive { path: path.to_owned(), source })?;
+    let sigstruct = libos.unwrap_or_else(|| Err("no such file".to_owned()));
+    let sigstruct = sigstruct.map_err(|occlum| EnclaveError::NotAPackage { path: path.to_owned(), occlum })?;
+    let is_simulation = mode.is_some_and(|mode| is_mode_of_simulation(&mode));
+    Ok(EnclaveImage { kind: ImageKind::OcclumPackage, sigstruct, is_simulation })
+}
+
+fn is_mode_of_simulation(mode: &[u8]) -> bool {
+    mode.trim_ascii() == b"SIM"
 }
 
 fn read_directory(path: &Path) -> Result<EnclaveImage, EnclaveError> {
@@ -159,7 +265,7 @@ fn read_directory(path: &Path) -> Result<EnclaveImage, EnclaveError> {
         return Err(refused("no such file".to_owned()));
     }
     let sigstruct = section(&read_file(&libos)?, SDK_SECTION).map_err(refused)?;
-    let is_simulation = fs::read(path.join(OCCLUM_MODE)).is_ok_and(|mode| mode.trim_ascii() == b"SIM");
+    let is_simulation = fs::read(path.join(OCCLUM_MODE)).is_ok_and(|mode| is_mode_of_simulation(&mode));
     Ok(EnclaveImage { kind: ImageKind::Occlum, sigstruct, is_simulation })
 }
 
@@ -190,11 +296,15 @@ fn read_within(max: u64, content: impl Read) -> io::Result<Option<Vec<u8>>> {
 
 /// The structure in a section of an ELF file, or the reason why there is none.
 fn section(bytes: &[u8], name: &str) -> Result<SigStruct, String> {
+    SigStruct::find(section_data(bytes, name)?).map_err(|error| error.to_string())
+}
+
+/// A section of an ELF file, or the reason why there is none.
+fn section_data<'bytes>(bytes: &'bytes [u8], name: &str) -> Result<&'bytes [u8], String> {
     let elf =
         ElfFile64::<object::Endianness>::parse(bytes).map_err(|error| format!("not a 64-bit ELF file ({error})"))?;
     let section = elf.section_by_name(name).ok_or("no such section")?;
-    let data = section.data().map_err(|error| format!("cannot be read ({error})"))?;
-    SigStruct::find(data).map_err(|error| error.to_string())
+    section.data().map_err(|error| format!("cannot be read ({error})"))
 }
 
 #[cfg(test)]
@@ -202,6 +312,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
     use super::*;
+    use crate::archive::tests::tar_gz;
     use crate::sigstruct::tests::example;
 
     /// A little-endian 64-bit ELF file with one section beside the names.
@@ -267,6 +378,73 @@ mod tests {
         }
         write(directory.path(), "occlum/.sgx_mode", b"SIM\n");
         assert!(read(&directory.path().join("occlum")).unwrap().is_simulation);
+    }
+
+    /// Section `.oeinfo` as EGo writes it: the structure at 144, then the place of `enclave.json`.
+    fn ego_section() -> Vec<u8> {
+        let mut section = [vec![0xEE; 144], example()].concat();
+        section.resize(EGO_CONFIG.start, 0);
+        section.extend([9_u64.to_le_bytes(), 3_u64.to_le_bytes()].concat());
+        section
+    }
+
+    // rules: PKG-1, EGO-3
+    #[test]
+    fn executables_and_bundles_of_ego_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let expected = SigStruct::find(&example()).unwrap();
+        let executable = elf(OPEN_ENCLAVE_SECTION, &ego_section());
+        let image = read(&write(directory.path(), "app", &executable)).unwrap();
+        assert_eq!((image.kind, image.sigstruct), (ImageKind::Ego, expected));
+
+        let mut other = example();
+        other[ENCLAVE_HASH_BYTE] ^= 1;
+        let own = elf(OPEN_ENCLAVE_SECTION, &other);
+        let bundle = |files: &[(&str, &[u8])]| elf(EGO_BUNDLE_SECTION, &tar_gz(files));
+        let whole = bundle(&[("ego-host", b"host"), ("./ego-enclave", &own), ("app", &executable)]);
+        let image = read(&write(directory.path(), "bundle", &whole)).unwrap();
+        assert_eq!((image.kind, image.sigstruct), (ImageKind::EgoBundle, expected));
+
+        for (files, reason) in [
+            (&[("ego-host", &b"host"[..]), ("ego-enclave", &own)][..], "there is none beside those of EGo"),
+            (&[("app", b"plain")], "app: section .oeinfo: not a 64-bit ELF file"),
+        ] {
+            let error = read(&write(directory.path(), "bundle", &bundle(files))).unwrap_err();
+            assert!(matches!(&error, EnclaveError::NotABundle { executable, .. } if executable.starts_with(reason)));
+        }
+        let error = read(&write(directory.path(), "bundle", &elf(EGO_BUNDLE_SECTION, b"plain"))).unwrap_err();
+        assert!(matches!(error, EnclaveError::Archive { source: ArchiveError::Read(_), .. }), "{error}");
+    }
+
+    /// A byte of MRENCLAVE in the structure.
+    const ENCLAVE_HASH_BYTE: usize = 960;
+
+    // rules: PKG-1, PKG-4
+    #[test]
+    fn packages_of_occlum_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let libos = elf(SDK_SECTION, &[vec![0xEE; 89], example()].concat());
+        let package = |files: &[(&str, &[u8])]| read(&write(directory.path(), "p.tar.gz", &tar_gz(files)));
+        let name = format!("instance/{OCCLUM_LIBOS}");
+        // The same name elsewhere in the image is another file.
+        let decoy = format!("instance/build/mount/{OCCLUM_LIBOS}");
+        let image = package(&[(&decoy, b"plain"), (&name, &libos), ("instance/.sgx_mode", b"HW\n")]).unwrap();
+        let expected = SigStruct::find(&example()).unwrap();
+        assert_eq!((image.kind, image.sigstruct, image.is_simulation), (ImageKind::OcclumPackage, expected, false));
+        assert!(package(&[("./instance/.sgx_mode", b"SIM\n"), (&name, &libos)]).unwrap().is_simulation);
+        for (files, reason) in [
+            (&[("instance/Occlum.json", &b"{}"[..])][..], "no such file"),
+            (&[(name.as_str(), b"plain")], "not a 64-bit ELF file"),
+            (&[(name.as_str(), &elf(SDK_SECTION, b"nothing"))], "no signature structure found"),
+        ] {
+            let error = package(files).unwrap_err();
+            assert!(
+                matches!(&error, EnclaveError::NotAPackage { occlum, .. } if occlum.starts_with(reason)),
+                "{error}"
+            );
+        }
+        let broken = read(&write(directory.path(), "p.tar.gz", b"\x1f\x8bplain")).unwrap_err();
+        assert!(matches!(broken, EnclaveError::Archive { source: ArchiveError::Read(_), .. }), "{broken}");
     }
 
     #[test]

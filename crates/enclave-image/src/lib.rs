@@ -6,6 +6,7 @@
 //! * [`libraries`] finds what a program needs to start.
 //! * [`sizing`] computes the sizes of an instance, [`prepare`] makes an existing one a Marble.
 
+mod archive;
 pub mod elf;
 pub mod entry_points;
 pub mod exec_rules;
@@ -13,8 +14,11 @@ mod image;
 pub mod libraries;
 pub mod occlum_json;
 pub mod prepare;
+mod signer;
 mod sigstruct;
 pub mod sizing;
 
+pub use archive::ArchiveError;
 pub use image::{EnclaveError, EnclaveImage, ImageKind, MAX_ENCLAVE_BYTES, read};
+pub use signer::{DEVELOPMENT_SIGNER, OCCLUM_TEMPLATE_SIGNER, PublishedKey};
 pub use sigstruct::{SIGSTRUCT_BYTES, SigStruct, SigStructError};

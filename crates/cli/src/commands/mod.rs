@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<ExitStat
             None => recover::run_signed(global, arguments, output),
             Some(command) => recover_offline::run(global, command, output),
         },
-        Command::PackageInfo { path, .. } => package_info::run(path, output),
+        Command::PackageInfo(arguments) => package_info::run(arguments, output),
         Command::Profile(command) => profile::run(global, command, output),
         Command::Completion { shell, no_descriptions } => completion::run(*shell, !no_descriptions, output),
         Command::Documentation { man } => documentation::run(man.as_deref(), output),

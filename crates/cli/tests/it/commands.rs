@@ -642,12 +642,19 @@ fn package_info_prints_what_a_manifest_needs() {
          SecurityVersion (ISVSVN)  : 4\n",
         "ab".repeat(32)
     );
+    let package = format!("{{\n  \"UniqueID\": \"{}\"\n}}\n", "ab".repeat(32));
+    let values = format!("{values}\nPackage for a manifest:\n{package}");
     place.run("package-info app.sig").printed(&format!("Package properties of enclave app.sig:\n{values}"));
     place
         .run("package-info .")
         .printed(&format!("Detected a directory of Gramine\nPackage properties of Gramine enclave in .:\n{values}"));
+    place.run("package-info app.sig --package-only").printed(&package);
+    place
+        .run("package-info app.sig --package-only --by signer")
+        .printed(&format!("{{\n  \"SignerID\": \"{signer}\",\n  \"ProductID\": 3,\n  \"SecurityVersion\": 4\n}}\n"));
     let json: Value = serde_json::from_str(&place.run("package-info app.sig --output json").stdout).unwrap();
     assert_eq!((&json["ProductID"], &json["UniqueID"]), (&json!(3), &json!("ab".repeat(32))));
+    assert_eq!((&json["kind"], &json["package"]), (&json!("enclave"), &json!({"UniqueID": "ab".repeat(32)})));
     place.write("app.sig", "nothing");
     let run = place.run("package-info app.sig");
     assert!(

@@ -12,6 +12,7 @@ mod compatibility;
 mod coordinator;
 mod generated;
 mod local;
+mod package_info;
 mod plan;
 mod profile;
 
