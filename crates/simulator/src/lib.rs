@@ -28,6 +28,7 @@
 //! reading and writing, and EPID and the verification of quotes by the platform (ioctls 1, 2, 9, 10) always fail.
 
 pub mod calls;
+pub mod canaries;
 pub mod child;
 pub mod cli;
 pub mod device;
