@@ -1,5 +1,7 @@
 //! The command line.
 
+mod collateral;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,9 +9,12 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand};
 use marblerun_enclave_image::libraries;
-use marblerun_software_tee::{CollateralOptions, DevelopmentRoot, RootError, RootOptions, refuse_on_real_tee};
+use marblerun_software_tee::service::ServiceError;
+use marblerun_software_tee::{DevelopmentRoot, PlatformError, RootError, RootOptions, refuse_on_real_tee};
 use rustls_pki_types::UnixTime;
 use serde::Serialize;
+
+use collateral::CollateralCommand;
 
 use crate::device::Quoting;
 use crate::filter::Mode;
@@ -87,24 +92,21 @@ enum ImageCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
-enum CollateralCommand {
-    /// Writes a collateral bundle for quotes of the root
-    ///
-    /// Example: marble-sim collateral export ./collateral --root ./root
-    Export {
-        /// Directory to write into
-        dir: PathBuf,
-        #[command(flatten)]
-        root: RootArgument,
-    },
-}
-
 #[derive(Debug, Args)]
 struct RootArgument {
     /// The development root [default: marble-sim/root in the user's data directory, made when missing]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
+}
+
+/// The platform that issues evidence.
+#[derive(Debug, Args)]
+struct PlatformArguments {
+    #[command(flatten)]
+    root: RootArgument,
+    /// FMSPC of the platform, beginning with FF: machines of one kind share one [default: FF5357544545]
+    #[arg(long, value_name = "HEX", value_parser = parse_fmspc)]
+    fmspc: Option<[u8; 6]>,
 }
 
 #[derive(Debug, Args)]
@@ -122,7 +124,7 @@ struct RunArguments {
     #[command(flatten)]
     instance: InstanceArguments,
     #[command(flatten)]
-    root: RootArgument,
+    platform: PlatformArguments,
     /// Refuse what Occlum refuses: system calls by number and argument, static programs, long environments
     #[arg(long)]
     strict: bool,
@@ -152,7 +154,7 @@ pub fn main() -> ExitCode {
     };
     let result = match command {
         Command::Root(RootCommand::Create { dir }) => create_root(&dir),
-        Command::Collateral(CollateralCommand::Export { dir, root }) => export_collateral(&dir, &root),
+        Command::Collateral(command) => collateral::run(command),
         Command::Image(ImageCommand::Add { instance, file, target }) => {
             libraries::add_program(&instance.join("image"), &file, &target)
                 .map(|()| ExitCode::SUCCESS)
@@ -163,7 +165,8 @@ pub fn main() -> ExitCode {
     };
     result.unwrap_or_else(|(failure, error)| {
         say(format_args!("error: {}", chain(error.as_ref())));
-        if let Some(hint) = error.downcast_ref::<RootError>().and_then(RootError::hint) {
+        let hint = error.downcast_ref::<RootError>().and_then(RootError::hint);
+        if let Some(hint) = hint.or(error.downcast_ref::<ServiceError>().and_then(ServiceError::hint)) {
             say(format_args!("hint: {hint}"));
         }
         Outcome::Failed(failure).into()
@@ -190,14 +193,6 @@ fn warn_of_root(root: &DevelopmentRoot, dir: &Path) {
          expires in 30 days, and verifiers trust it only where they are told to",
         dir.join("seed").display()
     ));
-}
-
-fn export_collateral(dir: &Path, root: &RootArgument) -> CommandResult {
-    let root = open_root(root)?;
-    let path = root
-        .export_bundle(dir, UnixTime::now(), &CollateralOptions::default())
-        .map_err(because(Failure::DevelopmentRoot))?;
-    print(&format!("{}\n", path.display()))
 }
 
 /// The output of `marble-sim measure`.
@@ -240,7 +235,7 @@ fn run_program(arguments: RunArguments) -> CommandResult {
         refuse_on_real_tee(Path::new("/")).map_err(because(Failure::Configuration))?;
     }
     let (instance, identity) = open_instance(&arguments.instance)?;
-    let root = open_root(&arguments.root)?;
+    let root = open_platform(&arguments.platform)?;
     let outcome = run::run(Run {
         instance,
         identity,
@@ -293,6 +288,22 @@ fn open_root(argument: &RootArgument) -> Result<DevelopmentRoot, (Failure, anyho
         }
         other => other.map_err(because(Failure::DevelopmentRoot)),
     }
+}
+
+fn open_platform(platform: &PlatformArguments) -> Result<DevelopmentRoot, (Failure, anyhow::Error)> {
+    let root = open_root(&platform.root)?;
+    let Some(fmspc) = platform.fmspc else { return Ok(root) };
+    let pck_ca = root.pck_ca();
+    root.with_platform(fmspc, pck_ca).map_err(|error| match error {
+        PlatformError::Fmspc { .. } => (Failure::Configuration, error.into()),
+        _ => (Failure::DevelopmentRoot, error.into()),
+    })
+}
+
+fn parse_fmspc(text: &str) -> Result<[u8; 6], String> {
+    let mut fmspc = [0; 6];
+    hex::decode_to_slice(text, &mut fmspc).map_err(|_| "expected 12 hexadecimal digits".to_owned())?;
+    Ok(fmspc)
 }
 
 /// `$XDG_DATA_HOME` or `~/.local/share` (XDG Base Directory Specification).

@@ -203,9 +203,9 @@ impl CollateralService {
         self.address
     }
 
-    /// The address in front of all paths, without a slash at its end: `http://127.0.0.1:41000`.
+    /// What clients are configured with: `http://127.0.0.1:41000/sgx/certification/v4/`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}{}", self.address, request::BASE)
     }
 
     /// From now on does wrong what these rules say and nothing else. Answers that are on their way do not change.

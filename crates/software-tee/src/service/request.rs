@@ -6,7 +6,7 @@ use crate::pki::PckCa;
 use crate::service::misbehaviour::{CrlForm, Item, Scope};
 
 /// Path of everything that the service serves for SGX.
-const BASE: &str = "/sgx/certification/v4/";
+pub(super) const BASE: &str = "/sgx/certification/v4/";
 /// Where the vendor keeps the root's CRL, apart from the rest.
 const ROOT_CRL: &str = "/IntelSGXRootCA.der";
 /// Where redirections lead: before the path.
