@@ -13,6 +13,10 @@ use tracing::{info, warn};
 /// More threads do not help: long work runs on the blocking pool.
 const MAX_WORKER_THREADS: usize = 8;
 
+/// Threads for work that does not yield; more work waits. With the others they fit into the 64 threads of the Occlum
+/// instance: there a thread beyond the limit cannot be made at all.
+const MAX_BLOCKING_THREADS: usize = 32;
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -34,6 +38,7 @@ fn run() -> Result<()> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKER_THREADS);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
