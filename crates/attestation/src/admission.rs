@@ -42,7 +42,9 @@ pub struct Admission {
     pub debug: bool,
     /// What stands behind the evidence.
     pub trust_class: TrustClass,
-    /// The last second in which collateral and PCK chain are valid.
+    /// True if the verdict rests on collateral whose next update was due before. Worth a line in the log.
+    pub stale_collateral: bool,
+    /// The last second in which collateral and PCK chain may be used.
     pub expires: UnixTime,
 }
 
@@ -203,6 +205,7 @@ impl Admission {
             advisories: report.advisories().to_vec(),
             debug: report.is_debug(),
             trust_class: report.trust_class(),
+            stale_collateral: report.has_stale_collateral(),
             expires: report.expires(),
         }
     }

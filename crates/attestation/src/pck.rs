@@ -16,6 +16,7 @@ use crate::collateral::TrustedCollateral;
 use crate::error::ErrorClass;
 use crate::pem::{self, PemError};
 use crate::quote::Quote;
+use crate::roots::{TrustRoot, TrustRoots};
 use crate::tcb::Tee;
 use crate::timestamp::{from_seconds, rfc3339};
 
@@ -418,7 +419,7 @@ pub fn verify_pck(quote: &Quote, collateral: &TrustedCollateral, now: UnixTime) 
             Some(crate::collateral::revocation_options(&revocation_lists)),
             None,
         )
-        .map_err(|error| chain_error(error, &chain, collateral, now))?;
+        .map_err(|error| chain_error(error, &chain, collateral.root(), now))?;
 
     let certificate = Certificate::from_der(leaf).map_err(|_| PckError::Certificate)?;
     let (mut not_before, mut not_after) = certificate_validity(&certificate);
@@ -438,6 +439,27 @@ pub fn verify_pck(quote: &Quote, collateral: &TrustedCollateral, now: UnixTime) 
     })
 }
 
+/// Proves signatures and validity of a PCK chain up to one of `roots`. Nobody knows here what is revoked.
+pub(crate) fn check_certified(
+    chain: &[CertificateDer<'static>],
+    roots: &TrustRoots,
+    now: UnixTime,
+) -> Result<(), PckError> {
+    let (leaf, intermediates) = chain.split_first().ok_or(PckError::Pem(PemError::Empty))?;
+    let end_entity = EndEntityCert::try_from(leaf).map_err(|_| PckError::Certificate)?;
+    let mut refusal = PckError::Pem(PemError::Empty);
+    for root in roots.roots() {
+        let anchors = [root.anchor.clone()];
+        let algorithms = [webpki::aws_lc_rs::ECDSA_P256_SHA256];
+        let usage = KeyUsage::server_auth();
+        match end_entity.verify_for_usage(&algorithms, &anchors, intermediates, now, usage, None, None) {
+            Ok(_) => return Ok(()),
+            Err(error) => refusal = chain_error(error, chain, root, now),
+        }
+    }
+    Err(refusal)
+}
+
 /// The PEM chain that speaks for `quote`.
 pub(crate) fn chain_for<'a>(quote: &'a Quote, collateral: &'a TrustedCollateral) -> Result<&'a [u8], PckError> {
     match (quote.pck_chain_pem(), collateral.pck_chain_pem()) {
@@ -452,14 +474,9 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash
 }
 
-fn chain_error(
-    error: webpki::Error,
-    chain: &[CertificateDer<'_>],
-    collateral: &TrustedCollateral,
-    now: UnixTime,
-) -> PckError {
+fn chain_error(error: webpki::Error, chain: &[CertificateDer<'_>], root: &TrustRoot, now: UnixTime) -> PckError {
     use webpki::Error;
-    let untrusted = || PckError::UntrustedRoot { root: collateral.root().name().to_owned() };
+    let untrusted = || PckError::UntrustedRoot { root: root.name().to_owned() };
     match error {
         Error::UnknownIssuer => untrusted(),
         Error::CertRevoked => PckError::Revoked,
@@ -471,7 +488,7 @@ fn chain_error(
         }
         // Two roots may share a name; the chain then fails at a signature although the root is simply another one.
         Error::InvalidSignatureForPublicKey | Error::InvalidCrlSignatureForPublicKey
-            if chain.len() > 1 && chain.last() != Some(collateral.root().der()) =>
+            if chain.len() > 1 && chain.last() != Some(root.der()) =>
         {
             untrusted()
         }

@@ -16,12 +16,14 @@
 //! ECDSA QuoteGenerationReference, "Quote format".
 
 use aws_lc_rs::digest;
+use rustls_pki_types::UnixTime;
 
 use crate::error::ErrorClass;
 use crate::oe_header;
-use crate::pck::{PckError, PlatformId};
+use crate::pck::{PckError, PlatformId, check_certified};
 use crate::pem;
 use crate::report_data::ReportData;
+use crate::roots::TrustRoots;
 
 /// The longest evidence that is read, with or without header. Real quotes have less than 5 KiB.
 pub const MAX_QUOTE_BYTES: usize = 64 * 1024;
@@ -273,6 +275,18 @@ impl Quote {
     /// The certification data must hold a PCK chain whose leaf can be read.
     pub fn unverified_platform(&self) -> Result<PlatformId, PckError> {
         let chain = pem::parse_chain(self.pck_chain_pem()?)?;
+        PlatformId::of_leaf(&chain)
+    }
+
+    /// Which platform the quote comes from, to ask somebody for its collateral: the PCK chain verifies under one of
+    /// `roots` at `now`, so only the vendor can make names up. Revocation is unknown without collateral.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::unverified_platform`], and where the chain does not verify.
+    pub fn certified_platform(&self, roots: &TrustRoots, now: UnixTime) -> Result<PlatformId, PckError> {
+        let chain = pem::parse_chain(self.pck_chain_pem()?)?;
+        check_certified(&chain, roots, now)?;
         PlatformId::of_leaf(&chain)
     }
 

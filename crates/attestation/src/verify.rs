@@ -146,6 +146,7 @@ pub struct VerifiedReport {
     tcb_evaluation_number: u32,
     platform: PlatformProperties,
     collateral_earliest_issue: UnixTime,
+    has_stale_collateral: bool,
     expires: UnixTime,
     evidence_sha256: [u8; 32],
 }
@@ -222,7 +223,13 @@ impl VerifiedReport {
         self.collateral_earliest_issue
     }
 
-    /// The last second in which collateral and PCK chain are valid.
+    /// True if the verdict rests on collateral whose next update was due before; see
+    /// [`crate::Collateral::dangerous_verify_aged`].
+    pub fn has_stale_collateral(&self) -> bool {
+        self.has_stale_collateral
+    }
+
+    /// The last second in which collateral and PCK chain may be used.
     pub fn expires(&self) -> UnixTime {
         self.expires
     }
@@ -289,6 +296,7 @@ pub fn verify_with_pck(
         tcb_evaluation_number: numbers.tcb_info.min(numbers.qe_identity),
         platform: platform.clone(),
         collateral_earliest_issue: collateral.earliest_issue(),
+        has_stale_collateral: collateral.is_stale(now),
         expires: collateral.expires().min(pck.not_after()),
         evidence_sha256: quote.evidence_sha256(),
     })

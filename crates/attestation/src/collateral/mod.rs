@@ -5,6 +5,8 @@ mod signed;
 mod strict_json;
 mod trusted;
 
+use std::time::Duration;
+
 use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::Deserialize;
 
@@ -84,7 +86,26 @@ impl Collateral {
     ///
     /// Each cause has its own [`CollateralError`].
     pub fn verify(&self, roots: &TrustRoots, now: UnixTime) -> Result<TrustedCollateral, CollateralError> {
-        trusted::verify(self, roots, now)
+        trusted::verify(self, roots, now, Duration::ZERO)
+    }
+
+    /// [`Self::verify`], but TCB info and QE identity may be used for `max_age` after their next update was due.
+    ///
+    /// For places that can only reach a cache whose texts are past that date. What the vendor published meanwhile,
+    /// perhaps that the platform is broken, is then unknown for as long, so [`TrustedCollateral::is_stale`] and
+    /// [`crate::VerifiedReport::has_stale_collateral`] tell it. Certificates and revocation lists must be current, and
+    /// no status becomes better.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::verify`].
+    pub fn dangerous_verify_aged(
+        &self,
+        roots: &TrustRoots,
+        now: UnixTime,
+        max_age: Duration,
+    ) -> Result<TrustedCollateral, CollateralError> {
+        trusted::verify(self, roots, now, max_age)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Proving collateral, once.
 
 use std::fmt;
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
@@ -34,6 +35,8 @@ pub struct TrustedCollateral {
     pub(crate) tcb_info: TcbInfo,
     pub(crate) qe_identity: QeIdentity,
     periods: Vec<Period>,
+    /// How long the two texts may be used after their next update was due.
+    max_age: Duration,
 }
 
 /// From the first to the last second in which an item may be used.
@@ -88,18 +91,40 @@ impl TrustedCollateral {
         self.tcb_info.issue_date.0.max(self.qe_identity.issue_date.0)
     }
 
-    /// The last second in which every part is valid.
+    /// The last second in which every part may be used.
     pub fn expires(&self) -> UnixTime {
+        self.periods.iter().map(|period| self.usable(period).not_after).min().unwrap_or(from_seconds(0))
+    }
+
+    /// The last second in which every part is as new as the vendor wants it; not after [`Self::expires`].
+    pub fn fresh_until(&self) -> UnixTime {
         self.periods.iter().map(|period| period.not_after).min().unwrap_or(from_seconds(0))
     }
 
-    /// Checks that every part is valid at `now`.
+    /// True if a part is past its next update and used only because
+    /// [`dangerous_verify_aged`](super::Collateral::dangerous_verify_aged) allowed it.
+    pub fn is_stale(&self, now: UnixTime) -> bool {
+        now > self.fresh_until()
+    }
+
+    /// Checks that every part may be used at `now`.
     ///
     /// # Errors
     ///
-    /// The first part that is not, with its period.
+    /// The first part that may not, with its period.
     pub fn check_time(&self, now: UnixTime) -> Result<(), ValidityError> {
-        self.periods.iter().try_for_each(|period| period.check(now))
+        self.periods.iter().try_for_each(|period| self.usable(period).check(now))
+    }
+
+    /// The period with what was added to it. Certificates and lists never get more time.
+    fn usable(&self, period: &Period) -> Period {
+        match period.item {
+            CollateralItem::TcbInfo | CollateralItem::QeIdentity => {
+                let not_after = period.not_after.as_secs().saturating_add(self.max_age.as_secs());
+                Period { not_after: from_seconds(not_after), ..*period }
+            }
+            _ => *period,
+        }
     }
 
     pub(crate) fn pck_chain_pem(&self) -> Option<&[u8]> {
@@ -149,10 +174,11 @@ pub(super) fn verify(
     collateral: &Collateral,
     roots: &TrustRoots,
     now: UnixTime,
+    max_age: Duration,
 ) -> Result<TrustedCollateral, CollateralError> {
     let mut refusal = None;
     for root in roots.roots() {
-        match verify_under(collateral, roots.class(), root, now) {
+        match verify_under(collateral, roots.class(), root, now, max_age) {
             Ok(trusted) => return Ok(trusted),
             // Roots may share a name, so a wrong root can show itself as a wrong signature: try the others first.
             Err(error @ CollateralError::UntrustedRoot { .. }) => refusal = refusal.or(Some(error)),
@@ -190,6 +216,7 @@ fn verify_under(
     class: TrustClass,
     root: &TrustRoot,
     now: UnixTime,
+    max_age: Duration,
 ) -> Result<TrustedCollateral, CollateralError> {
     let (root_crl, root_crl_period) = parse_crl(CollateralItem::RootCrl, &collateral.root_ca_crl)?;
     let (pck_crl, pck_crl_period) = parse_crl(CollateralItem::PckCrl, &collateral.pck_crl)?;
@@ -245,6 +272,7 @@ fn verify_under(
         pck_crl,
         tcb_info,
         qe_identity,
+        max_age,
     };
     trusted.check_time(now)?;
     Ok(trusted)

@@ -1,8 +1,8 @@
 //! One thing is wrong in a world that is otherwise accepted; each refusal names it.
 
 use marblerun_attestation::{
-    CollateralError, CollateralItem, ErrorClass, PckError, Quote, RootError, TcbStatus, TrustRoots, ValidityError,
-    VerifyError, verify,
+    Collateral, CollateralError, CollateralItem, ErrorClass, PckError, Quote, RootError, TcbStatus, TrustRoots,
+    ValidityError, VerifiedReport, VerifyError, verify,
 };
 use serde_json::{Value, json};
 
@@ -140,6 +140,92 @@ fn each_part_of_the_collateral_has_its_validity_period() {
     check_collateral(|plan| plan.signer.not_before = NOW + 1, class, "TCB info signer is not valid before");
     check_collateral(|plan| plan.root.not_after = NOW - 1, class, "root certificate expired");
     check_collateral(|plan| plan.root.not_before = NOW + 1, class, "root certificate is not valid before");
+}
+
+/// What the collateral of this plan is at `seconds` after the usual time, with ten days of grace.
+fn aged(change: impl FnOnce(&mut Plan), seconds: u64) -> Result<(VerifiedReport, bool), CollateralError> {
+    let mut plan = Plan::default();
+    change(&mut plan);
+    let made = World::new().make(&plan);
+    let (now, max_age) = (at(NOW + seconds), std::time::Duration::from_secs(10 * DAY));
+    let collateral = Collateral::parse(made.collateral.to_string().as_bytes()).unwrap();
+    let trusted = collateral.dangerous_verify_aged(&made.roots(), now, max_age)?;
+    let report = verify(&Quote::parse(&made.quote).unwrap(), &trusted, now).unwrap();
+    assert_eq!(trusted.is_stale(now), report.has_stale_collateral());
+    let late = at(trusted.expires().as_secs() + 1);
+    assert!(trusted.check_time(late).is_err() && trusted.fresh_until() <= trusted.expires());
+    Ok((report, trusted.is_stale(now)))
+}
+
+// rules: ATT-11.2
+#[test]
+fn texts_past_their_next_update_count_only_with_an_age_that_is_allowed_and_are_marked() {
+    let due = "2026-11-24T00:00:00Z";
+    type Change = fn(&mut Plan, &str);
+    let texts: [(Change, CollateralItem); 2] = [
+        (|plan, due| plan.tcb_info["nextUpdate"] = due.into(), CollateralItem::TcbInfo),
+        (|plan, due| plan.qe_identity["nextUpdate"] = due.into(), CollateralItem::QeIdentity),
+    ];
+    let due_at = at(1_795_478_400);
+    for (change, item) in texts {
+        assert!(!aged(|plan| change(plan, due), due_at.as_secs() - NOW).unwrap().1, "still fresh");
+        assert!(aged(|plan| change(plan, due), due_at.as_secs() - NOW + 1).unwrap().1);
+        assert!(aged(|plan| change(plan, due), due_at.as_secs() - NOW + 10 * DAY).unwrap().1);
+        match aged(|plan| change(plan, due), due_at.as_secs() - NOW + 10 * DAY + 1).unwrap_err() {
+            CollateralError::Validity(error) => assert_eq!(error.item(), item),
+            error => panic!("{error}"),
+        }
+    }
+    // A status stays what it is.
+    let stale = |plan: &mut Plan| {
+        plan.tcb_info["nextUpdate"] = due.into();
+        plan.tcb_info["tcbLevels"][0]["tcbStatus"] = "OutOfDate".into();
+    };
+    assert_eq!(aged(stale, 5 * DAY).unwrap().0.tcb_status(), TcbStatus::OutOfDate);
+}
+
+// rules: ATT-11.2
+#[test]
+fn certificates_and_lists_get_no_more_time_where_texts_do() {
+    type Change = fn(&mut Plan);
+    let changes: [(Change, CollateralItem); 4] = [
+        (|plan| plan.root_list.next_update = NOW + DAY, CollateralItem::RootCrl),
+        (|plan| plan.pck_list.next_update = NOW + DAY, CollateralItem::PckCrl),
+        (|plan| plan.signer.not_after = NOW + DAY, CollateralItem::TcbInfoSigner),
+        (|plan| plan.root.not_after = NOW + DAY, CollateralItem::Root),
+    ];
+    for (change, item) in changes {
+        match aged(change, DAY + 1).unwrap_err() {
+            CollateralError::Validity(error) => assert_eq!(error.item(), item),
+            error => panic!("{error}"),
+        }
+    }
+    let error = aged(|plan| plan.tcb_info["issueDate"] = "2026-12-01T00:00:00Z".into(), 0).unwrap_err();
+    assert!(error.to_string().contains("not valid before"), "{error}");
+}
+
+// rules: ATT-11.3
+#[test]
+fn only_platforms_that_the_vendor_certified_are_named_before_there_is_collateral() {
+    let check = |change: &dyn Fn(&mut Plan), now: u64| {
+        let mut plan = Plan::default();
+        change(&mut plan);
+        let made = World::new().make(&plan);
+        Quote::parse(&made.quote).unwrap().certified_platform(&made.roots(), at(now))
+    };
+    let world = World::new();
+    let made = world.make(&Plan::default());
+    let quote = Quote::parse(&made.quote).unwrap();
+    let platform = quote.certified_platform(&made.roots(), at(NOW)).unwrap();
+    assert_eq!(platform, quote.unverified_platform().unwrap());
+    let other = World::new().make(&Plan::default());
+    let error = quote.certified_platform(&other.roots(), at(NOW)).unwrap_err();
+    assert_eq!(error.class(), ErrorClass::UntrustedRoot, "{error}");
+    assert!(quote.certified_platform(&TrustRoots::hardware(), at(NOW)).is_err());
+    let expired = check(&|plan| plan.pck.not_after = NOW - 1, NOW).unwrap_err();
+    assert_eq!(expired.class(), ErrorClass::ExpiredCertificate, "{expired}");
+    let without = check(&|plan| plan.certification_type = 3, NOW).unwrap_err();
+    assert_eq!(without.class(), ErrorClass::Unsupported, "{without}");
 }
 
 // rules: ATT-3.2
