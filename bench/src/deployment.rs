@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -131,6 +131,11 @@ impl Deployment {
     /// The Coordinator's own process, not the simulator around it.
     pub fn coordinator(&self) -> Process {
         self.coordinator
+    }
+
+    /// Where its files are; the development root of one in an enclave is `root` below it.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Where the client API is.

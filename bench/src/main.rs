@@ -20,6 +20,7 @@ mod figure;
 mod flood;
 mod machine;
 mod manifest;
+mod occlum;
 mod premain;
 mod primitives;
 mod process;
@@ -39,10 +40,11 @@ struct Part {
     measure: fn(&Surroundings) -> Result<Vec<Figure>>,
 }
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     Part { name: "verification", title: "Verification of a quote", measure: verification::measure },
     Part { name: "commit", title: "Sealed commit, flushed to disk", measure: commit::measure },
     Part { name: "premain", title: "Premain, at execve", measure: premain::measure },
+    Part { name: "occlum", title: "An unmodified program as a Marble", measure: occlum::measure },
     Part { name: "coordinator", title: "Coordinator, idle with a manifest", measure: coordinator::measure },
     Part { name: "manifest", title: "Setting a manifest", measure: manifest::measure },
     Part { name: "reading", title: "Reading on kept connections", measure: reading::measure },

@@ -24,8 +24,8 @@ Usage: cargo xtask TASK
   demo                      run an ordinary program as a Marble on this machine, then three attacks that fail
   test                      run every test: crates, system, documentation, conformance, distribution
   conformance [ARGUMENT..]  run the conformance suite against the Coordinator; arguments go to pytest
-  bench [NAME..]            measure speed and size: verification, commit, premain, coordinator, manifest, reading,
-                            secrets, activation, flood
+  bench [NAME..]            measure speed and size: verification, commit, premain, occlum, coordinator, manifest,
+                            reading, secrets, activation, flood
   dist                      build what is installed into images with an older C library, and the Coordinator as an
                             Occlum instance, into dist/; the same sources give the same bytes
   docs                      check that documents name only what exists
