@@ -13,8 +13,10 @@
 //! In the output that a page shows, `[..]` stands for any text within a line and a line `...` for any lines. Each command
 //! must end with exit code 0; one that is meant to fail shows its code with `|| echo "exit code $?"`.
 //!
-//! The programs are in `PATH`, `$REPO` is this repository, and the ports 4433 and 2001 of localhost are replaced by free
-//! ones. Processes in the background are killed in the end.
+//! The programs are in `PATH`, `$REPO` is this repository, `$HOME` is empty, and the page has a network of its own: all
+//! ports are free, and nothing but itself can be reached. Processes in the background are killed in the end.
+//!
+//! A new page needs its path in [`PAGES`] and a test that follows it; pages are followed at the same time.
 
 mod page;
 mod session;

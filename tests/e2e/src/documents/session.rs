@@ -3,9 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read as _;
-use std::net::TcpListener;
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -23,19 +21,19 @@ use crate::programs::program;
 const PAGE_TIMEOUT: Duration = Duration::from_secs(180);
 /// Stands before the exit code of a command in what the shell writes; no output contains it.
 const MARK: char = '\u{1e}';
-/// The addresses in documents, with the variables that make the Coordinator listen elsewhere.
-const ADDRESSES: [(&str, &str); 2] =
-    [("localhost:4433", "EDG_COORDINATOR_CLIENT_ADDR"), ("localhost:2001", "EDG_COORDINATOR_MESH_ADDR")];
+/// A new network namespace has a loopback interface that is down: SIOCSIFFLAGS with IFF_UP and IFF_RUNNING
+/// (netdevice(7)).
+const LOOPBACK_UP: &str = "import fcntl, socket, struct; \
+                           fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh14x', b'lo', 0x41))";
 
-/// A shell in a directory that was empty; all its processes are killed with this value.
+/// A shell in a directory that was empty, with a network of its own, where all ports are free and nothing else is to be
+/// reached; all its processes are killed with this value.
 pub(super) struct Session {
     shell: Child,
     written: mpsc::Receiver<Vec<u8>>,
     /// What no command has been taken from yet.
     rest: Vec<u8>,
-    ports: [u16; 2],
     deadline: Instant,
-    _reserved: [Port; 2],
     _directory: tempfile::TempDir,
 }
 
@@ -60,16 +58,18 @@ impl Session {
         for name in ["work", "home"] {
             fs::create_dir(directory.path().join(name)).unwrap();
         }
-        let reserved = [Port::reserve(), Port::reserve()];
-        let ports = reserved.each_ref().map(|port| port.number);
         let script = directory.path().join("script");
-        fs::write(&script, script_of(page, ports)).unwrap();
+        fs::write(&script, script_of(page)).unwrap();
 
         let programs = program("marblerun").parent().unwrap().to_owned();
         let tools = std::env::var_os("PATH").unwrap_or_default();
         let path = std::env::join_paths([programs].into_iter().chain(std::env::split_paths(&tools))).unwrap();
-        let mut command = Command::new("bash");
+        let mut command = Command::new("unshare");
+        if fs::metadata("/proc/self").unwrap().uid() != 0 {
+            command.args(["--user", "--map-root-user"]);
+        }
         command
+            .args(["--net", "bash"])
             .arg(&script)
             .current_dir(directory.path().join("work"))
             .env_clear()
@@ -81,9 +81,6 @@ impl Session {
             .stdout(Stdio::piped())
             // A group of its own, so that what runs in the background can be killed.
             .process_group(0);
-        for ((_, variable), port) in ADDRESSES.iter().zip(ports) {
-            command.env(variable, format!(":{port}"));
-        }
         let mut shell = command.spawn().unwrap();
         let mut stdout = shell.stdout.take().unwrap();
         let (send, written) = mpsc::channel();
@@ -96,7 +93,7 @@ impl Session {
             }
         });
         let deadline = Instant::now() + PAGE_TIMEOUT;
-        Self { shell, written, rest: Vec::new(), ports, deadline, _reserved: reserved, _directory: directory }
+        Self { shell, written, rest: Vec::new(), deadline, _directory: directory }
     }
 
     /// Output and exit code of the next command.
@@ -108,7 +105,7 @@ impl Session {
                 let taken: Vec<u8> = self.rest.drain(..=mark + length).collect();
                 let (output, code) = (String::from_utf8_lossy(&taken[..mark]), &taken[mark + 1..mark + length]);
                 let code = String::from_utf8_lossy(code).parse().map_err(|error| format!("exit code: {error}"))?;
-                return Ok((as_in_documents(output.strip_suffix('\n').unwrap_or(&output), self.ports), code));
+                return Ok((output.strip_suffix('\n').unwrap_or(&output).to_owned(), code));
             }
             match self.written.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
                 Ok(bytes) => self.rest.extend(bytes),
@@ -130,59 +127,23 @@ impl Drop for Session {
 }
 
 /// One script for the whole page, so that variables and background jobs live on. It ends with the first failure.
-fn script_of(page: &Page, ports: [u16; 2]) -> String {
-    let mut script = String::from("exec 2>&1\n");
+fn script_of(page: &Page) -> String {
+    let mut script = format!("exec 2>&1\npython3 -c \"{LOOPBACK_UP}\" || exit\n");
     for step in &page.steps {
         let _ = match step {
             Step::Command { command, .. } => writeln!(
                 script,
                 "{}\ncode_of_this_step=$?; printf '\\n{MARK}%d\\n' $code_of_this_step; [ $code_of_this_step = 0 ] || exit",
-                with_ports(command, ports)
+                command
             ),
             Step::File { name, content } => {
                 let parent = Path::new(name).parent().and_then(Path::to_str).filter(|parent| !parent.is_empty());
                 let parent = parent.unwrap_or(".");
-                let content = with_ports(content, ports);
                 writeln!(script, "mkdir -p {parent} && cat > {name} <<'{MARK}' || exit\n{content}{MARK}")
             }
         };
     }
     script
-}
-
-fn with_ports(text: &str, ports: [u16; 2]) -> String {
-    ADDRESSES
-        .iter()
-        .zip(ports)
-        .fold(text.to_owned(), |text, ((address, _), port)| text.replace(address, &format!("localhost:{port}")))
-}
-
-fn as_in_documents(text: &str, ports: [u16; 2]) -> String {
-    ADDRESSES.iter().zip(ports).fold(text.to_owned(), |text, ((address, _), port)| {
-        let (_, shown) = address.split_once(':').unwrap();
-        text.replace(&format!(":{port}"), &format!(":{shown}"))
-    })
-}
-
-/// A port that nobody else takes while this value lives.
-///
-/// It lies below those that the system gives to whoever asks for any. The reservation is an abstract socket, which ends
-/// with this process whatever happens; the conformance suite reserves its ports in the same way.
-struct Port {
-    number: u16,
-    _reservation: UnixListener,
-}
-
-impl Port {
-    fn reserve() -> Self {
-        let found = (20_000..32_000).find_map(|number| {
-            let name = SocketAddr::from_abstract_name(format!("coordinator-conformance-port-{number}")).unwrap();
-            let reservation = UnixListener::bind_addr(&name).ok()?;
-            TcpListener::bind(("::", number)).ok()?;
-            Some(Self { number, _reservation: reservation })
-        });
-        found.expect("thousands of ports are never all taken")
-    }
 }
 
 /// A page cannot show whether the last line has a line feed.
@@ -229,8 +190,13 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_documents_become_free_ones_and_are_shown_again() {
-        follow("```console\n$ echo localhost:4433 localhost:2001\nlocalhost:4433 localhost:2001\n```\n").unwrap();
-        follow("```console\n$ [ localhost$EDG_COORDINATOR_CLIENT_ADDR = localhost:4433 ]\n```\n").unwrap();
+    fn pages_have_networks_of_their_own_in_which_the_usual_ports_are_free() {
+        let listen = "$ exec 3< <(python3 -c 'import socket, time; s = socket.create_server((\"\", 4433)); \
+                      print(\"listening\", flush=True); time.sleep(60)')\n$ read -u 3 line; echo $line\nlistening\n";
+        let page = format!("```console\n{listen}```\n");
+        let (one, other) = (page.clone(), page);
+        let first = std::thread::spawn(move || follow(&one));
+        follow(&other).unwrap();
+        first.join().unwrap().unwrap();
     }
 }
