@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -77,6 +77,8 @@ impl Session {
             .env("LC_ALL", "C")
             .env("PATH", path)
             .env("REPO", repository())
+            // The one tool of pages with a large cache; without it, each page would compile Go's standard library.
+            .env("GOCACHE", go_cache())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             // A group of its own, so that what runs in the background can be killed.
@@ -124,6 +126,13 @@ impl Drop for Session {
         let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.shell.wait();
     }
+}
+
+/// As Go chooses it, with the home directory of whoever runs the tests.
+fn go_cache() -> PathBuf {
+    let of = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = || of("XDG_CACHE_HOME").or_else(|| Some(of("HOME")?.join(".cache")));
+    of("GOCACHE").or_else(|| Some(cache()?.join("go-build"))).unwrap_or_else(|| std::env::temp_dir().join("go-build"))
 }
 
 /// One script for the whole page, so that variables and background jobs live on. It ends with the first failure.
