@@ -14,6 +14,7 @@ use marblerun_linux::{fd, memory};
 use crate::device::{CallerMemory, Device, Refusal};
 use crate::filter::{Mode, number};
 use crate::limits::{Limit, Limits, resource};
+use crate::mount_root::{self, MountRoot};
 use crate::root_fs::FileId;
 use crate::supervisor::{chain, say};
 use crate::watch::Watchers;
@@ -40,13 +41,19 @@ pub struct Calls {
     mode: Mode,
     utsname: Vec<u8>,
     limits: Limits,
+    root: MountRoot,
     watchers: Watchers,
 }
 
 impl Calls {
     /// Answers as Occlum on a host of this name, with this `/dev/sgx`.
-    pub fn new(device: Device, mode: Mode, host_name: Option<&str>, limits: Limits) -> Self {
-        Self { device, mode, utsname: utsname(host_name), limits, watchers: Watchers::default() }
+    pub fn new(device: Device, mode: Mode, host_name: Option<&str>, limits: Limits, root: MountRoot) -> Self {
+        Self { device, mode, utsname: utsname(host_name), limits, root, watchers: Watchers::default() }
+    }
+
+    /// The root of the application, which the init stage mounts.
+    pub fn root(&self) -> &MountRoot {
+        &self.root
     }
 
     /// Shows every call to `watchers` first.
@@ -65,6 +72,7 @@ impl Calls {
             number::UNAME => self.uname(call, &caller),
             number::IOCTL => self.ioctl(call, sgx, &caller),
             number::EXECVE => self.execve(call),
+            number::MOUNT_ROOT_FS => self.mount_root(call, &caller),
             number::GETRLIMIT => self.limit(call, LimitRequest { resource: first, new: 0, old: second }, &caller),
             number::SETRLIMIT => self.limit(call, LimitRequest { resource: first, new: second, old: 0 }, &caller),
             // Of another process: the kernel's.
@@ -93,6 +101,24 @@ impl Calls {
             Err(refusal) => {
                 say(format_args!("/dev/sgx: ioctl {command:#010x} refused with EINVAL: {}", chain(&refusal)));
                 Answer::Errno(EINVAL)
+            }
+        }
+    }
+
+    /// Mounts the root of the application.
+    fn mount_root(&self, call: &Notification, caller: &Caller<'_>) -> Answer {
+        let [key, configuration, ..] = call.arguments;
+        let request = match mount_root::read_request(call.pid, key, configuration) {
+            // The thread may have died, and its number may be another process's, whose memory this then was.
+            Ok(request) if (caller.still_waiting)() => request,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Answer::Errno(EINVAL),
+            _ => return Answer::Errno(EFAULT),
+        };
+        match self.root.mount(request) {
+            Ok(()) => Answer::Value(0),
+            Err(refusal) => {
+                say(format_args!("mounting the root of the application refused: {}", chain(&refusal)));
+                Answer::Errno(refusal.errno())
             }
         }
     }

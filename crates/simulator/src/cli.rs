@@ -1,6 +1,7 @@
 //! The command line.
 
 mod collateral;
+mod image;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand};
-use marblerun_enclave_image::libraries;
 use marblerun_software_tee::service::ServiceError;
 use marblerun_software_tee::{DevelopmentRoot, PlatformError, RootError, RootOptions, refuse_on_real_tee};
 use rustls_pki_types::UnixTime;
@@ -52,7 +52,7 @@ enum Command {
     Collateral(CollateralCommand),
     /// The image of an instance
     #[command(subcommand)]
-    Image(ImageCommand),
+    Image(image::ImageCommand),
     /// Prints the measurement of an instance as JSON, with a package for the manifest
     Measure {
         #[command(flatten)]
@@ -72,23 +72,6 @@ enum RootCommand {
     Create {
         /// Directory to make
         dir: PathBuf,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum ImageCommand {
-    /// Copies a program into the image, with its interpreter and shared libraries
-    ///
-    /// Example: marble-sim image add --instance hello ./hello_world --as /bin/hello_world
-    Add {
-        /// Directory with Occlum.json and image/
-        #[arg(long, value_name = "DIR")]
-        instance: PathBuf,
-        /// The program
-        file: PathBuf,
-        /// Its path in the image, absolute
-        #[arg(long = "as", value_name = "PATH")]
-        target: PathBuf,
     },
 }
 
@@ -155,11 +138,7 @@ pub fn main() -> ExitCode {
     let result = match command {
         Command::Root(RootCommand::Create { dir }) => create_root(&dir),
         Command::Collateral(command) => collateral::run(command),
-        Command::Image(ImageCommand::Add { instance, file, target }) => {
-            libraries::add_program(&instance.join("image"), &file, &target)
-                .map(|()| ExitCode::SUCCESS)
-                .map_err(because(Failure::Configuration))
-        }
+        Command::Image(command) => image::run(command),
         Command::Measure { instance } => measure(&instance),
         Command::Run(arguments) => run_program(arguments),
     };

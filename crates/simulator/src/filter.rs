@@ -120,6 +120,7 @@ pub mod number {
     pub const RESTART_SYSCALL: u32 = 219;
     pub const PRLIMIT64: u32 = 302;
     pub const GETRANDOM: u32 = 318;
+    pub const MOUNT_ROOT_FS: u32 = 363;
     pub const CLONE3: u32 = 435;
 }
 
@@ -127,7 +128,7 @@ pub mod number {
 const LAST_KNOWN: u32 = 334;
 
 /// LibOS-private calls (`spawn` and the like), which only Occlum's own libc makes. Any other libc gets the kernel's
-/// answer, which is ENOSYS.
+/// answer, which is ENOSYS; the supervisor answers the last one, which the init stage makes.
 const PRIVATE: std::ops::RangeInclusive<u32> = 359..=363;
 
 /// The calls that Occlum implements, as ranges in ascending order.
@@ -200,6 +201,7 @@ pub fn program(mode: Mode, trap: Trap, extras: &[Extra]) -> Vec<Instruction> {
     ];
     on(&mut program, number::UNAME, &[trap]);
     on(&mut program, number::EXECVE, &[trap]);
+    on(&mut program, number::MOUNT_ROOT_FS, &[trap]);
     // Type 's' of the ioctl number (bits 8 to 15). Other drivers have it too; the supervisor looks at the descriptor.
     let ioctl = [load(argument(1)), and(0xff00), if_equal(0x7300, 0, 1), trap, give(ALLOW)];
     on(&mut program, number::IOCTL, &ioctl);
@@ -338,6 +340,7 @@ mod tests {
         for mode in [Mode::Lenient, Mode::Strict] {
             check(mode, number::UNAME, &[], NOTIFY);
             check(mode, number::EXECVE, &[], NOTIFY);
+            check(mode, number::MOUNT_ROOT_FS, &[], NOTIFY);
             check(mode, number::IOCTL, &[3, 0x8004_7307], NOTIFY);
             check(mode, number::IOCTL, &[3, 0x5401], ALLOW);
         }
@@ -347,7 +350,7 @@ mod tests {
     fn a_tracer_gets_the_calls_that_a_listener_would_get() {
         for mode in [Mode::Lenient, Mode::Strict] {
             let traced = program(mode, Trap::Trace, &[]);
-            for number in [number::UNAME, number::EXECVE] {
+            for number in [number::UNAME, number::EXECVE, number::MOUNT_ROOT_FS] {
                 assert_eq!(run(&traced, AUDIT_ARCH_X86_64, number, [0; 6]), TRACE);
             }
         }
@@ -355,7 +358,8 @@ mod tests {
 
     #[test]
     fn lenient_mode_refuses_nothing() {
-        for number in (0..500).filter(|number| ![number::UNAME, number::EXECVE].contains(number)) {
+        let asked = [number::UNAME, number::EXECVE, number::MOUNT_ROOT_FS];
+        for number in (0..500).filter(|number| !asked.contains(number)) {
             check(Mode::Lenient, number, &[], ALLOW);
         }
     }

@@ -1,4 +1,5 @@
-//! An instance directory: `Occlum.json`, `image/` and `run/`.
+//! An instance directory: `Occlum.json`, `image/` (or `image.encrypted`), `run/`, and `initfs/` where the init stage is not
+//! Occlum's own.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -7,14 +8,23 @@ use std::path::{Path, PathBuf};
 use marblerun_enclave_image::occlum_json::{self, ConfigError, OcclumJson};
 use marblerun_software_tee::EnclaveIdentity;
 
-use crate::measurement::{self, MeasureError};
+use crate::measurement::{self, Image, MeasureError, Measured};
 
 /// What is simulated: a directory as `occlum init` makes it.
 #[derive(Debug)]
 pub struct Instance {
     directory: PathBuf,
     config: OcclumJson,
+    has_init: bool,
+    is_encrypted: bool,
 }
+
+/// The image of the init stage.
+const INIT_IMAGE: &str = "initfs";
+/// The program of the init stage.
+const INIT: &str = "initfs/bin/init";
+/// The image of the application where it is encrypted.
+pub const ENCRYPTED_IMAGE: &str = "image.encrypted";
 
 /// The directory is not a usable instance.
 #[non_exhaustive]
@@ -42,6 +52,21 @@ pub enum InstanceError {
         /// What is wrong.
         #[source]
         source: ConfigError,
+    },
+    /// The image is there in clear and encrypted.
+    #[error("instance {}: expected either image/ or {ENCRYPTED_IMAGE}, got both", .0.display())]
+    TwoImages(PathBuf),
+    /// An encrypted image without an init stage that could get its key.
+    #[error(
+        "instance {}: expected the program {INIT} for the init stage, which gets the key of the encrypted image",
+        directory.display()
+    )]
+    NoInit {
+        /// The instance directory.
+        directory: PathBuf,
+        /// Why it cannot be used.
+        #[source]
+        source: io::Error,
     },
     /// The image or the signing key cannot be measured.
     #[error("instance {} cannot be measured", directory.display())]
@@ -71,8 +96,18 @@ impl Instance {
         }
         let config = OcclumJson::parse(&bytes)
             .map_err(|source| InstanceError::Config { directory: absolute.clone(), source })?;
-        fs::read_dir(absolute.join("image")).map_err(missing("a readable directory image/"))?;
-        Ok(Self { directory: absolute, config })
+        let is_encrypted = absolute.join(ENCRYPTED_IMAGE).exists();
+        match fs::read_dir(absolute.join("image")) {
+            Ok(_) if is_encrypted => return Err(InstanceError::TwoImages(absolute)),
+            Err(_) if is_encrypted => {}
+            image => drop(image.map_err(missing("a readable directory image/"))?),
+        }
+        let has_init = absolute.join(INIT_IMAGE).exists();
+        if has_init || is_encrypted {
+            fs::metadata(absolute.join(INIT))
+                .map_err(|source| InstanceError::NoInit { directory: absolute.clone(), source })?;
+        }
+        Ok(Self { directory: absolute, config, has_init, is_encrypted })
     }
 
     /// The directory, absolute and without links.
@@ -90,6 +125,16 @@ impl Instance {
         self.directory.join("image")
     }
 
+    /// The image of the application where it is encrypted.
+    pub fn encrypted_image(&self) -> Option<PathBuf> {
+        self.is_encrypted.then(|| self.directory.join(ENCRYPTED_IMAGE))
+    }
+
+    /// The measured layer of the init stage's root, if the instance has its own init stage.
+    pub fn init_image(&self) -> Option<PathBuf> {
+        self.has_init.then(|| self.directory.join(INIT_IMAGE))
+    }
+
     /// Where the writable layer lives.
     pub fn run_directory(&self) -> PathBuf {
         self.directory.join("run")
@@ -101,8 +146,13 @@ impl Instance {
     /// [`InstanceError::Measure`].
     pub fn measure(&self, signing_key: Option<&str>) -> Result<EnclaveIdentity, InstanceError> {
         let measure = || {
+            let (image, encrypted, init) = (self.image(), self.encrypted_image(), self.init_image());
+            let measured = Measured {
+                image: encrypted.as_deref().map_or(Image::Directory(&image), Image::Encrypted),
+                init: init.as_deref(),
+            };
             Ok(EnclaveIdentity {
-                mr_enclave: measurement::mr_enclave(&self.config.internal_configuration(), &self.image())?,
+                mr_enclave: measurement::mr_enclave(&self.config.internal_configuration(), measured)?,
                 mr_signer: measurement::mr_signer(signing_key)?,
                 isv_prod_id: self.config.metadata.product_id,
                 isv_svn: self.config.metadata.version_number,

@@ -21,6 +21,7 @@
 //! | resource limits | [`limits`] |
 //! | file system | [`root_fs`] |
 //! | MRENCLAVE, MRSIGNER | [`measurement`] |
+//! | init stage: system call 363, encrypted image | [`mount_root`], [`encrypted_image`] |
 //! | exit codes | [`outcome`] |
 //!
 //! Not reproduced: the shared address space, the cost of enclave transitions, emulated CPUID and RDTSC, Occlum's libc
@@ -32,11 +33,13 @@ pub mod canaries;
 pub mod child;
 pub mod cli;
 pub mod device;
+pub mod encrypted_image;
 pub mod filter;
 pub mod instance;
 pub mod isolation;
 pub mod limits;
 pub mod measurement;
+pub mod mount_root;
 pub mod orphans;
 pub mod outcome;
 pub mod root_fs;

@@ -50,20 +50,51 @@ pub enum MeasureError {
     SigningKey(&'static str),
 }
 
+/// What is measured beside the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured<'a> {
+    /// The image of the application: a directory, or an encrypted file.
+    pub image: Image<'a>,
+    /// The image of the init stage, if the instance has its own.
+    pub init: Option<&'a Path>,
+}
+
+/// The image of the application.
+#[derive(Clone, Copy, Debug)]
+pub enum Image<'a> {
+    /// A directory.
+    Directory(&'a Path),
+    /// An encrypted file, which is measured as it is.
+    Encrypted(&'a Path),
+}
+
 /// MRENCLAVE of the simulated instance.
 ///
-/// SHA-256 over the profile's name, the internal configuration and the image: names, types, permission bits 0777, link
-/// targets and contents in byte order of the paths. Owners, times and set-id bits do not count, sockets are skipped.
+/// SHA-256 over the profile's name, the internal configuration, the image of the application and that of the init stage, if
+/// there is one. Of a directory names, types, permission bits 0777, link targets and contents count, in byte order of the
+/// paths; owners, times and set-id bits do not, and sockets are skipped. Of an encrypted image the file's bytes count.
 ///
 /// # Errors
 /// [`MeasureError`], which names the file.
-pub fn mr_enclave(internal_configuration: &str, image: &Path) -> Result<[u8; 32], MeasureError> {
+pub fn mr_enclave(internal_configuration: &str, measured: Measured<'_>) -> Result<[u8; 32], MeasureError> {
     let mut hash = Context::new(&SHA256);
     for part in [PROFILE, internal_configuration.as_bytes()] {
         update_with_len(&mut hash, part);
     }
     let mut entries = 0;
-    hash_directory(&mut hash, image, image, &mut entries)?;
+    // An entry of a directory begins with its type, a letter; the length of a word is none.
+    match measured.image {
+        Image::Directory(image) => hash_directory(&mut hash, image, image, &mut entries)?,
+        Image::Encrypted(file) => {
+            update_with_len(&mut hash, b"encrypted image");
+            let read = |source| MeasureError::Read { path: file.to_owned(), source };
+            hash.update(&hash_file(file).map_err(read)?);
+        }
+    }
+    if let Some(init) = measured.init {
+        update_with_len(&mut hash, b"init image");
+        hash_directory(&mut hash, init, init, &mut entries)?;
+    }
     Ok(finish(hash))
 }
 
@@ -200,12 +231,16 @@ mod tests {
         dir
     }
 
+    fn of_directory(configuration: &str, image: &Path) -> [u8; 32] {
+        mr_enclave(configuration, Measured { image: Image::Directory(image), init: None }).unwrap()
+    }
+
     #[track_caller]
     fn check_changes(change: impl FnOnce(&Path)) {
         let image = image();
-        let before = mr_enclave("{}", image.path()).unwrap();
+        let before = of_directory("{}", image.path());
         change(image.path());
-        assert_ne!(before, mr_enclave("{}", image.path()).unwrap());
+        assert_ne!(before, of_directory("{}", image.path()));
     }
 
     #[test]
@@ -232,8 +267,39 @@ mod tests {
         let file = File::options().write(true).open(second.path().join("data")).unwrap();
         file.set_modified(std::time::UNIX_EPOCH).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(second.path().join("socket")).unwrap();
-        assert_eq!(mr_enclave("{}", first.path()).unwrap(), mr_enclave("{}", second.path()).unwrap());
-        assert_ne!(mr_enclave("{}", first.path()).unwrap(), mr_enclave("{ }", first.path()).unwrap());
+        assert_eq!(of_directory("{}", first.path()), of_directory("{}", second.path()));
+        assert_ne!(of_directory("{}", first.path()), of_directory("{ }", first.path()));
+    }
+
+    #[test]
+    fn an_instance_without_init_image_keeps_its_measurement() {
+        // Computed with Python's hashlib from the rules of `mr_enclave`; a change would lock out every deployed manifest.
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("data"), "x").unwrap();
+        fs::set_permissions(dir.path().join("data"), fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(
+            hex::encode(of_directory("{}", dir.path())),
+            "dbcc31bfb8ed2cf40329747562f2ac1e8bbf2fa3ca7a501b355843f229077528"
+        );
+    }
+
+    // rules: INIT-6, INIT-8
+    #[test]
+    fn the_init_image_and_the_encrypted_image_count() {
+        let (first, second) = (image(), image());
+        let file = first.path().join("bin/app");
+        let of = |image, init| mr_enclave("{}", Measured { image, init }).unwrap();
+        let directory = Image::Directory(first.path());
+        let plain = of(directory, None);
+        let with_init = of(directory, Some(second.path()));
+        let encrypted = of(Image::Encrypted(&file), Some(second.path()));
+        assert!(plain != with_init && with_init != encrypted && plain != encrypted);
+        fs::write(second.path().join("bin/app"), "Code").unwrap();
+        assert_ne!(with_init, of(directory, Some(second.path())));
+        let changed_init = of(Image::Encrypted(&file), Some(second.path()));
+        assert_ne!(encrypted, changed_init);
+        fs::write(&file, "Code").unwrap();
+        assert_ne!(changed_init, of(Image::Encrypted(&file), Some(second.path())));
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub enum Outcome {
     Stopped(u8),
     /// The program could not be started.
     NotStarted,
+    /// The init stage ended without a root for the program, or with a failure.
+    NotInitialized,
     /// The simulator itself failed.
     Failed(Failure),
 }
@@ -36,12 +38,14 @@ pub enum Failure {
 }
 
 impl Outcome {
-    /// The exit code: 7 bits of the program's own, 128 + signal, 127 if it could not be started, or a [`Failure`].
+    /// The exit code: 7 bits of the program's own, 128 + signal, 127 if it could not be started, 1 if the
+    /// init stage failed, or a [`Failure`].
     pub fn code(&self) -> u8 {
         match self {
             Self::Exited(code) => code & 0x7f,
             Self::Signaled(signal) | Self::Stopped(signal) => 128 + (signal & 0x7f),
             Self::NotStarted => 127,
+            Self::NotInitialized => 1,
             Self::Failed(failure) => *failure as u8,
         }
     }
@@ -67,6 +71,7 @@ mod tests {
             (Outcome::Signaled(9), 137),
             (Outcome::Stopped(15), 143),
             (Outcome::NotStarted, 127),
+            (Outcome::NotInitialized, 1),
         ] {
             assert_eq!(outcome.code(), code, "{outcome:?}");
         }

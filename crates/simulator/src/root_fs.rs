@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use marblerun_linux::mount;
 
+use crate::encrypted_image::PlainImage;
 use crate::instance::Instance;
 
 /// Files that Occlum takes from the host at each start, over those of the image.
@@ -19,13 +20,24 @@ const HOST_FILES: [&str; 3] = ["etc/hostname", "etc/hosts", "etc/resolv.conf"];
 const DEVICES: [(&str, &str); 5] =
     [("null", "null"), ("zero", "zero"), ("random", "random"), ("urandom", "urandom"), ("arandom", "urandom")];
 
+/// Where the lower layer comes from.
+#[derive(Clone, Debug)]
+pub enum Lower {
+    /// A directory on the host.
+    Directory(PathBuf),
+    /// A decrypted image, which is unpacked to memory that only this run sees.
+    Memory(PlainImage),
+}
+
 /// How the root is to be put together.
 #[derive(Clone, Debug)]
 pub struct RootPlan {
     /// The lower layer.
-    pub image: PathBuf,
+    pub lower: Lower,
     /// Where the writable layer and the mount point live.
     pub run: PathBuf,
+    /// Directory of the writable layer below `run`.
+    pub layer: &'static str,
     /// Whether the writable layer is empty at each start.
     pub temporary: bool,
     /// Whether the mounts are made in a user namespace.
@@ -43,8 +55,9 @@ impl RootPlan {
     pub fn new(instance: &Instance, in_user_namespace: bool) -> Self {
         let mounts = |kind: &'static str| instance.config().mount.iter().filter(move |mount| mount.kind == kind);
         Self {
-            image: instance.image(),
+            lower: Lower::Directory(instance.image()),
             run: instance.run_directory(),
+            layer: "mount",
             temporary: instance.config().root_is_temporary(),
             in_user_namespace,
             owner: std::process::id(),
@@ -58,14 +71,29 @@ impl RootPlan {
         }
     }
 
+    /// The plan for the init stage of `instance`, if it has its own: a union with `run/initfs` above, and no other mounts.
+    pub fn of_init(instance: &Instance) -> Option<Self> {
+        let image = instance.init_image()?;
+        Some(Self {
+            lower: Lower::Directory(image),
+            run: instance.run_directory(),
+            layer: "initfs",
+            temporary: false,
+            in_user_namespace: false,
+            owner: std::process::id(),
+            host_mounts: Vec::new(),
+            memory_mounts: Vec::new(),
+        })
+    }
+
     /// The writable layer on disk.
     fn upper(&self) -> PathBuf {
-        self.run.join("mount/__ROOT")
+        self.run.join(self.layer).join("__ROOT")
     }
 
     /// The overlay's scratch directory, on the same file system.
     fn work(&self) -> PathBuf {
-        self.run.join("mount/.work")
+        self.run.join(self.layer).join(".work")
     }
 
     /// Creates what must exist on the host before the child starts.
@@ -82,7 +110,11 @@ impl RootPlan {
 
     /// The copy of the image where mounts are impossible.
     fn copy(&self) -> PathBuf {
-        if self.temporary { self.run.join(format!("copy-{}", self.owner)) } else { self.run.join("copy") }
+        match (self.temporary, self.layer) {
+            (true, _) => self.run.join(format!("copy-{}", self.owner)),
+            (false, "mount") => self.run.join("copy"),
+            (false, layer) => self.run.join(format!("copy-of-{layer}")),
+        }
     }
 
     /// Cleans up after the child: removes a copy that nobody needs any more, and makes the overlay's scratch directory
@@ -200,9 +232,14 @@ pub fn enter_copy(plan: &RootPlan) -> Result<Root, RootError> {
         let source_error = io::Error::new(io::ErrorKind::Unsupported, "it needs a mount namespace");
         return Err(failed("hostfs: mount", source)(source_error));
     }
+    let Lower::Directory(image) = &plan.lower else {
+        // What was decrypted must not lie on the host's disk.
+        let source_error = io::Error::new(io::ErrorKind::Unsupported, "it needs a mount namespace");
+        return Err(failed("unpack the encrypted image for", &plan.run)(source_error));
+    };
     let root = plan.copy();
     make_directory(&root, 0o755)?;
-    copy_tree(&plan.image, &root)?;
+    copy_tree(image, &root)?;
     directory_in(&root, "/proc")?;
     let dev = directory_in(&root, "/dev")?;
     for (name, minor) in [("null", 3), ("zero", 5), ("random", 8), ("urandom", 9), ("arandom", 9)] {
@@ -231,7 +268,10 @@ fn mount_layers(plan: &RootPlan, notes: &mut Vec<String>) -> Result<(PathBuf, &'
     // The kernel's option string has no way to write "," or ":" in a path; descriptors have neither.
     let open = |path: &Path| File::options().read(true).custom_flags(O_PATH).open(path).map_err(failed("open", path));
     let name = |file: &File| format!("/proc/self/fd/{}", file.as_raw_fd());
-    let image = open(&plan.image)?;
+    let image = match &plan.lower {
+        Lower::Directory(image) => Some(open(image)?),
+        Lower::Memory(_) => None,
+    };
     let on_disk = if plan.temporary { None } else { Some((open(&plan.upper())?, open(&plan.work())?)) };
 
     let stage = &plan.run;
@@ -240,6 +280,15 @@ fn mount_layers(plan: &RootPlan, notes: &mut Vec<String>) -> Result<(PathBuf, &'
     for name in ["root", "upper", "work"] {
         make_directory(&stage.join(name), 0o755)?;
     }
+    let in_memory = stage.join("image");
+    if let Lower::Memory(image) = &plan.lower {
+        make_directory(&in_memory, 0o755)?;
+        image.unpack(&in_memory).map_err(failed("unpack the image to", &in_memory))?;
+    }
+    let image = match image {
+        Some(image) => image,
+        None => open(&in_memory)?,
+    };
     // Overlays keep their marks in `trusted` attributes, which a user namespace may not write.
     let marks = if plan.in_user_namespace { ",userxattr" } else { "" };
     let options = |upper: &File, work: &File| {
@@ -260,7 +309,10 @@ fn mount_layers(plan: &RootPlan, notes: &mut Vec<String>) -> Result<(PathBuf, &'
             notes.push(format!("this kernel mounts no overlay here ({error}); the image is copied to memory"))
         }
     }
-    copy_tree(&plan.image, &root)?;
+    match &plan.lower {
+        Lower::Directory(image) => copy_tree(image, &root)?,
+        Lower::Memory(image) => image.unpack(&root).map_err(failed("unpack the image to", &root))?,
+    }
     Ok((root, "copy of the image in memory"))
 }
 

@@ -40,6 +40,14 @@ pub fn merge_environment(
     Ok(merged)
 }
 
+/// The environment of the configuration after the init stage: its variables come first and replace those of the same name.
+pub fn after_init(config: &Environment, init: Vec<String>) -> Environment {
+    let name_of = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let replaced: Vec<String> = init.iter().map(|entry| name_of(entry)).collect();
+    let remaining = config.default.iter().filter(|entry| !replaced.contains(&name_of(entry))).cloned();
+    Environment { default: init.into_iter().chain(remaining).collect(), untrusted: config.untrusted.clone() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +68,17 @@ mod tests {
         assert_eq!(merged(&["A=1"], &["A"], &[]), ["A=1"]);
         assert_eq!(merged(&["AB=1"], &["A"], &[("A", "2")]), ["AB=1", "A=2"]);
         assert_eq!(merged(&[], &["A"], &[("A", "2"), ("A", "3")]), ["A=2", "A=3"]);
+    }
+
+    // rules: INIT-9
+    #[test]
+    fn variables_of_the_init_stage_come_first_and_only_the_host_replaces_them() {
+        let owned = |list: &[&str]| list.iter().map(|entry| (*entry).to_owned()).collect::<Vec<_>>();
+        let config = Environment { default: owned(&["A=1", "B=2", "C=3"]), untrusted: owned(&["C", "X"]) };
+        let config = after_init(&config, owned(&["X=init", "B=init", "C=init"]));
+        assert_eq!(config.default, ["X=init", "B=init", "C=init", "A=1"]);
+        let host = [("C".into(), "host".into()), ("B".into(), "host".into())];
+        assert_eq!(merge_environment(&config, host).unwrap(), ["X=init", "B=init", "A=1", "C=host"]);
     }
 
     #[test]

@@ -68,6 +68,16 @@ impl Supervisor {
         Self { calls, program: program.to_owned() }
     }
 
+    /// Names another program in what is said from now on.
+    pub fn set_program(&mut self, program: &str) {
+        program.clone_into(&mut self.program);
+    }
+
+    /// What answers the calls.
+    pub fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
     /// Serves the process tree of `child` until it has ended.
     ///
     /// # Errors

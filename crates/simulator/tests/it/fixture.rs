@@ -50,6 +50,7 @@ fn programs() -> &'static Path {
         cc("probe.c", "probe-static", &["-static"]);
         cc("deny_namespaces.c", "deny_namespaces", &[]);
         cc("listen.c", "listen", &[]);
+        cc("init.c", "init", &[]);
         // Tests that change the user need a copy where that user can reach it.
         fs::copy(env!("CARGO_BIN_EXE_marble-sim"), at("marble-sim")).unwrap();
         Programs { directory }

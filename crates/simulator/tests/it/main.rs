@@ -5,6 +5,7 @@
 mod collateral;
 mod fixture;
 mod identity;
+mod init_stage;
 mod isolation;
 mod lifetime;
 mod measurement;
