@@ -88,8 +88,8 @@ pub fn run(workspace: &Path) -> Result<()> {
     places::build_again(&dist.join(PREMAIN.name), &place, &PREMAIN)?;
 
     heading("Write the Coordinator as an Occlum instance");
-    let configuration = workspace.join("samples/occlum-coordinator/Occlum.json");
-    instance::write(&dist.join("coordinator-instance"), &dist.join(COORDINATOR.name), &configuration)?;
+    let sample = workspace.join("samples/occlum-coordinator");
+    instance::write(&dist.join("coordinator-instance"), &dist.join(COORDINATOR.name), &sample)?;
     say("dist/coordinator-instance: Occlum.json, the recipe image.yaml and the program; how to go on: docs/on-sgx.md");
 
     heading("Write man pages and completions");

@@ -7,49 +7,31 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-/// The program's path in the image.
-const PROGRAM: &str = "/bin/marblerun-coordinator";
+/// The program's name in the instance directory, where the recipe finds it.
+const PROGRAM: &str = "marblerun-coordinator";
 /// The file of the recipe for Occlum's `copy_bom`.
 const RECIPE: &str = "image.yaml";
+/// Stands in the sample's recipe for the program's hash.
+const HASH_PLACE: &str = "@SHA256@";
 
-/// Writes `directory` anew: `Occlum.json` as in the sample, the Coordinator `program`, the recipe of the image, and the
+/// Writes `directory` anew: `Occlum.json` and the recipe of the image as in the sample, the Coordinator `program`, and the
 /// directory of the host that is mounted for state and collateral. The same inputs give the same bytes and modes.
 ///
 /// There is no `/etc/marblerun/trust.json`: this Coordinator believes hardware only.
-pub(super) fn write(directory: &Path, program: &Path, configuration: &Path) -> Result<()> {
+pub(super) fn write(directory: &Path, program: &Path, sample: &Path) -> Result<()> {
     if directory.exists() {
         fs::remove_dir_all(directory).with_context(|| format!("cannot replace {}", directory.display()))?;
     }
     make_directory(directory)?;
     make_directory(&directory.join("host"))?;
-    copy(configuration, &directory.join("Occlum.json"), 0o644)?;
-    let name = PROGRAM.rsplit('/').next().context("a path has a name")?;
-    let copied = directory.join(name);
+    copy(&sample.join("Occlum.json"), &directory.join("Occlum.json"), 0o644)?;
+    let copied = directory.join(PROGRAM);
     copy(program, &copied, 0o755)?;
-    write_file(&directory.join(RECIPE), recipe(name, &sha256(&copied)?).as_bytes(), 0o644)
-}
-
-/// What Occlum's `copy_bom` puts into the image, beside the C library of `base.yaml` that belongs to Occlum.
-fn recipe(program: &str, sha256: &str) -> String {
-    format!(
-        "# The image of the Coordinator, for Occlum's copy_bom, started in this directory:\n\
-         #   copy_bom -f {RECIPE} --root image --include-dir /opt/occlum/etc/template\n\
-         includes:\n\
-         \x20 - base.yaml\n\
-         targets:\n\
-         \x20 - target: /bin\n\
-         \x20   copy:\n\
-         \x20     - files:\n\
-         \x20         - name: ./{program}\n\
-         \x20           hash: {sha256}\n\
-         \x20 # The C library loads these to find the hosts of collateral by name.\n\
-         \x20 - target: /opt/occlum/glibc/lib\n\
-         \x20   copy:\n\
-         \x20     - files:\n\
-         \x20         - /opt/occlum/glibc/lib/libnss_dns.so.2\n\
-         \x20         - /opt/occlum/glibc/lib/libnss_files.so.2\n\
-         \x20         - /opt/occlum/glibc/lib/libresolv.so.2\n"
-    )
+    let recipe = sample.join(RECIPE);
+    let text = fs::read_to_string(&recipe).with_context(|| format!("cannot read {}", recipe.display()))?;
+    ensure!(text.contains(HASH_PLACE), "{}: expected {HASH_PLACE} for the program's hash", recipe.display());
+    let text = text.replace(HASH_PLACE, &sha256(&copied)?);
+    write_file(&directory.join(RECIPE), text.as_bytes(), 0o644)
 }
 
 /// SHA-256 of a file as `copy_bom` wants it: upper-case hex.
@@ -113,14 +95,14 @@ mod tests {
     fn the_instance_is_the_same_wherever_it_is_written_and_holds_no_trust_file() {
         let base = std::env::temp_dir().join(format!("marblerun-xtask-instance-{}", std::process::id()));
         let _ = fs::remove_dir_all(&base);
-        let configuration = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples/occlum-coordinator/Occlum.json");
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples/occlum-coordinator");
         let (one, other) = (base.join("one"), base.join("a/longer/name"));
-        write(&one, Path::new("/bin/true"), &configuration).unwrap();
+        write(&one, Path::new("/bin/true"), &sample).unwrap();
         // What an earlier build left must not stay, and modes must not depend on it.
         fs::create_dir_all(other.join("image/etc/marblerun")).unwrap();
         fs::write(other.join("image/etc/marblerun/trust.json"), "{}").unwrap();
         fs::set_permissions(&other, fs::Permissions::from_mode(0o700)).unwrap();
-        write(&other, Path::new("/bin/true"), &configuration).unwrap();
+        write(&other, Path::new("/bin/true"), &sample).unwrap();
 
         let listed = listing(&one);
         assert_eq!(listed, listing(&other));
@@ -129,7 +111,7 @@ mod tests {
             [("Occlum.json", 0o644), ("host", 0o755), ("image.yaml", 0o644), ("marblerun-coordinator", 0o755)];
         assert_eq!(names, expected);
         let digest = sha256(Path::new("/bin/true")).unwrap();
-        assert!(fs::read_to_string(one.join(RECIPE)).unwrap().contains(&format!("hash: {digest}\n")));
+        assert!(fs::read_to_string(one.join(RECIPE)).unwrap().contains(&format!("hash: \"{digest}\"\n")));
         fs::remove_dir_all(base).unwrap();
     }
 }
