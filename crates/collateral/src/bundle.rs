@@ -1,16 +1,19 @@
 //! A bundle directory, and what was verified of it.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use marblerun_attestation::{Collateral, CollateralError, PlatformId, TrustRoots, TrustedCollateral};
+use marblerun_attestation::{CollateralError, PlatformId, TrustRoots, TrustedCollateral};
 use rustls_pki_types::UnixTime;
 
+use crate::base_url::BaseUrl;
 use crate::error::{BundleError, LookupError};
 use crate::file::{self, Stamp};
 use crate::name;
+use crate::prove::{ProofError, prove_aged};
 
 /// How often a file is looked at for changes.
 pub const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -18,13 +21,34 @@ pub const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// For how many kinds of platforms collateral is kept in memory. The one that was added first gives way.
 pub const MAX_KEPT: usize = 64;
 
-const SUBDIRECTORY: &str = "dcap";
+pub(crate) const SUBDIRECTORY: &str = "dcap";
 
-/// Collateral from a file, proven under the bundle's roots.
+/// Where collateral came from.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A file of a bundle.
+    Bundle(PathBuf),
+    /// A file that was written when a service had answered.
+    Cache(PathBuf),
+    /// A service.
+    Service(BaseUrl),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bundle(path) | Self::Cache(path) => path.display().fmt(f),
+            Self::Service(url) => url.fmt(f),
+        }
+    }
+}
+
+/// Collateral that was proven.
 #[derive(Debug)]
 pub struct KeptCollateral {
-    /// The file.
-    pub path: PathBuf,
+    /// Where it came from.
+    pub origin: Origin,
     /// Its exact bytes, to pass them on.
     pub text: Vec<u8>,
     /// What they prove.
@@ -39,6 +63,7 @@ pub struct KeptCollateral {
 pub struct Bundle {
     directory: PathBuf,
     roots: TrustRoots,
+    max_age: Duration,
     kept: Mutex<Kept>,
 }
 
@@ -74,10 +99,19 @@ impl Bundle {
     pub fn open(directory: impl Into<PathBuf>, roots: TrustRoots) -> Result<Self, BundleError> {
         let directory = directory.into();
         match std::fs::metadata(&directory) {
-            Ok(metadata) if metadata.is_dir() => Ok(Self { directory, roots, kept: Mutex::default() }),
+            Ok(metadata) if metadata.is_dir() => {
+                Ok(Self { directory, roots, max_age: Duration::ZERO, kept: Mutex::default() })
+            }
             Ok(_) => Err(BundleError::NotADirectory { directory }),
             Err(error) => Err(BundleError::Unreadable { directory, reason: error.to_string() }),
         }
+    }
+
+    /// Also takes TCB info and QE identity that are older by up to `max_age`; see
+    /// [`marblerun_attestation::Collateral::dangerous_verify_aged`].
+    #[must_use]
+    pub fn dangerous_with_max_age(self, max_age: Duration) -> Self {
+        Self { max_age, ..self }
     }
 
     /// The directory that was opened.
@@ -124,7 +158,7 @@ impl Bundle {
         // It may have expired since it was proven.
         match kept.trusted.check_time(now) {
             Ok(()) => Ok(kept),
-            Err(source) => Err(LookupError::Expired { path: kept.path.clone(), source }),
+            Err(source) => Err(LookupError::Expired { path: kept.origin.to_string().into(), source }),
         }
     }
 
@@ -182,19 +216,15 @@ impl Bundle {
         text: Vec<u8>,
         now: UnixTime,
     ) -> Result<KeptCollateral, LookupError> {
-        let trusted = Collateral::parse(&text).and_then(|collateral| collateral.verify(&self.roots, now));
+        let trusted = prove_aged(&text, platform, &self.roots, now, self.max_age);
         let trusted = trusted.map_err(|error| match error {
-            CollateralError::Validity(source) => LookupError::Expired { path: path.to_owned(), source },
-            source => LookupError::Invalid { path: path.to_owned(), source },
+            ProofError::Collateral(CollateralError::Validity(source)) => {
+                LookupError::Expired { path: path.to_owned(), source }
+            }
+            ProofError::Collateral(source) => LookupError::Invalid { path: path.to_owned(), source },
+            ProofError::Mismatch { expected, got } => LookupError::Mismatch { path: path.to_owned(), expected, got },
         })?;
-        if trusted.fmspc() != platform.fmspc {
-            return Err(LookupError::Mismatch {
-                path: path.to_owned(),
-                expected: platform.fmspc,
-                got: trusted.fmspc(),
-            });
-        }
-        Ok(KeptCollateral { path: path.to_owned(), text, trusted: Arc::new(trusted) })
+        Ok(KeptCollateral { origin: Origin::Bundle(path.to_owned()), text, trusted: Arc::new(trusted) })
     }
 
     fn subdirectory(&self) -> PathBuf {

@@ -15,6 +15,7 @@
 
 mod base_url;
 mod bundle;
+mod cache;
 mod client;
 mod error;
 mod exchange;
@@ -24,10 +25,12 @@ mod name;
 mod prove;
 mod qcnl;
 mod service;
+mod supply;
 mod tls;
 
 pub use base_url::{BaseUrl, BaseUrlError, INTEL_PCS_URL};
-pub use bundle::{Bundle, KeptCollateral, MAX_KEPT, RECHECK_INTERVAL};
+pub use bundle::{Bundle, KeptCollateral, MAX_KEPT, Origin, RECHECK_INTERVAL};
+pub use cache::MAX_CACHED_FILES;
 pub use client::{Client, ClientOptions, REQUEST_TIMEOUT, ServerCertificate};
 pub use error::{BundleError, LookupError};
 pub use fetch_error::FetchError;
@@ -35,3 +38,7 @@ pub use name::{MAX_DIRECTORY_ENTRIES, file_name};
 pub use prove::{ProofError, prove};
 pub use qcnl::{MAX_QCNL_BYTES, QCNL_PATH, Qcnl, QcnlError, QcnlFileError};
 pub use service::TcbUpdate;
+pub use supply::{
+    MAX_FLIGHTS, MAX_REFRESH, MAX_WAIT, MAX_WAITING, MAX_WAITING_PER_PLATFORM, Request, ServiceFailure, Supply,
+    SupplyError, SupplyOptions,
+};

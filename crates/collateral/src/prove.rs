@@ -1,5 +1,7 @@
 //! Proving collateral text for one kind of platform.
 
+use std::time::Duration;
+
 use marblerun_attestation::{
     Collateral, CollateralError, ErrorClass, Fmspc, PlatformId, TrustRoots, TrustedCollateral,
 };
@@ -51,7 +53,18 @@ pub fn prove(
     roots: &TrustRoots,
     now: UnixTime,
 ) -> Result<TrustedCollateral, ProofError> {
-    let trusted = Collateral::parse(text)?.verify(roots, now)?;
+    prove_aged(text, platform, roots, now, Duration::ZERO)
+}
+
+/// [`prove`], with TCB info and QE identity that are older by up to `max_age`.
+pub(crate) fn prove_aged(
+    text: &[u8],
+    platform: &PlatformId,
+    roots: &TrustRoots,
+    now: UnixTime,
+    max_age: Duration,
+) -> Result<TrustedCollateral, ProofError> {
+    let trusted = Collateral::parse(text)?.dangerous_verify_aged(roots, now, max_age)?;
     if trusted.fmspc() != platform.fmspc {
         return Err(ProofError::Mismatch { expected: platform.fmspc, got: trusted.fmspc() });
     }

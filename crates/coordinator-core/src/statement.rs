@@ -21,6 +21,8 @@ pub struct Statement {
     /// In recovery mode: the state that waits. It is what the storage says and proven only by the recovery, which refuses
     /// an older one and one with another manifest.
     pub recovering: Option<Recovering>,
+    /// For how many seconds collateral of Marbles counts after its next update was due, if the image allows that.
+    pub max_collateral_age_seconds: Option<u64>,
 }
 
 /// A state that waits for recovery.
@@ -62,6 +64,7 @@ impl Statement {
             .member("manifestFingerprint", &self.manifest_fingerprint)
             .member("logHead", &self.log_head)
             .optional("recovering", self.recovering.as_ref())
+            .optional("maxCollateralAgeSeconds", self.max_collateral_age_seconds.as_ref())
             .finish();
         text
     }
@@ -114,6 +117,7 @@ mod tests {
             manifest_fingerprint: None,
             log_head: Some(LogHead { epoch: 1, sequence: 7, hash: "bb".to_owned() }),
             recovering: None,
+            max_collateral_age_seconds: None,
         };
         assert_eq!(
             statement.to_text(),
@@ -127,6 +131,8 @@ mod tests {
             waiting.to_text(),
             r#"{"version":1,"deployment":"","trustClass":"software","rootHashes":["aa"],"anchor":"none","manifestFingerprint":null,"logHead":null,"recovering":{"deployment":"11","logHead":{"epoch":2,"sequence":9,"hash":"cc"},"manifestFingerprint":"dd"}}"#
         );
+        let aged = Statement { recovering: None, max_collateral_age_seconds: Some(86_400), ..waiting };
+        assert!(aged.to_text().ends_with(r#","logHead":null,"maxCollateralAgeSeconds":86400}"#));
     }
 
     // rules: R6

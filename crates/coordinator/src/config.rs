@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
+use marblerun_collateral::{BaseUrl, BaseUrlError};
 use thiserror::Error;
 
 use crate::audit::AuditTarget;
@@ -23,8 +24,14 @@ pub const AUDIT_LOG: &str = "EDG_COORDINATOR_AUDIT_LOG";
 pub const DNS_NAMES: &str = "EDG_COORDINATOR_DNS_NAMES";
 /// Directory of the sealed state, default `<cwd>/marblerun-coordinator-data`.
 pub const SEAL_DIR: &str = "EDG_COORDINATOR_SEAL_DIR";
-/// Directory of the collateral bundle; without it only simulation can judge quotes.
+/// Directory of the collateral bundle. It comes before all services.
 pub const COLLATERAL_DIR: &str = "EDG_COORDINATOR_COLLATERAL_DIR";
+/// Directory for collateral that services answered, so that a restart needs no network.
+pub const COLLATERAL_CACHE: &str = "EDG_COORDINATOR_COLLATERAL_CACHE";
+/// Comma-separated addresses of collateral services (PCS or PCCS), the preferred one first. There is no default.
+pub const PCCS_URL: &str = "EDG_COORDINATOR_PCCS_URL";
+/// A QCNL file that names a collateral service, usually `/etc/sgx_default_qcnl.conf`. It comes after those above.
+pub const QCNL: &str = "EDG_COORDINATOR_QCNL";
 /// Base of relative default paths, default the process's working directory.
 pub const CWD: &str = "EDG_CWD";
 /// File with a manifest to set before the listeners answer.
@@ -42,6 +49,9 @@ pub const SIMULATION: &str = "OE_SIMULATION";
 /// an operator believe in something that is not there.
 const UNSUPPORTED: [&str; 2] = ["EDG_STORE_BACKEND", "EDG_DISTRIBUTED_COORDINATOR"];
 
+const PCCS_URL_FORM: &str = "full URLs without user, password, and query, such as \
+                             https://pccs.example:8081/sgx/certification/v4/, separated by commas";
+
 /// Everything that the environment decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -55,6 +65,12 @@ pub struct Config {
     pub seal_dir: PathBuf,
     /// Directory of the collateral bundle.
     pub collateral_dir: Option<PathBuf>,
+    /// Directory for collateral that services answered.
+    pub collateral_cache: Option<PathBuf>,
+    /// Collateral services, the preferred one first.
+    pub pccs_urls: Vec<BaseUrl>,
+    /// File that names another one.
+    pub qcnl: Option<PathBuf>,
     /// Manifest to set at start.
     pub startup_manifest: Option<PathBuf>,
     /// `OE_SIMULATION` as it is; the TEE decides what it means.
@@ -141,6 +157,18 @@ impl Config {
             }
         };
 
+        let mut pccs_urls = Vec::new();
+        for text in get(PCCS_URL).iter().flat_map(|list| list.split(',')) {
+            match BaseUrl::parse(text) {
+                Ok(url) => pccs_urls.push(url),
+                Err(error) => {
+                    // What stands in the text may be a password.
+                    let value = if error == BaseUrlError::Credentials { "…@…" } else { text }.to_owned();
+                    mistakes.push(Mistake { variable: PCCS_URL, value, expected: PCCS_URL_FORM });
+                }
+            }
+        }
+
         for variable in UNSUPPORTED {
             if let Some(value) = get(variable) {
                 mistakes.push(Mistake {
@@ -161,6 +189,9 @@ impl Config {
             dns_names: get(DNS_NAMES).unwrap_or_else(|| "localhost".to_owned()),
             seal_dir: get(SEAL_DIR).map_or_else(|| cwd.join("marblerun-coordinator-data"), PathBuf::from),
             collateral_dir: get(COLLATERAL_DIR).map(PathBuf::from),
+            collateral_cache: get(COLLATERAL_CACHE).map(PathBuf::from),
+            pccs_urls,
+            qcnl: get(QCNL).map(PathBuf::from),
             startup_manifest: get(STARTUP_MANIFEST).map(PathBuf::from),
             simulation: get(SIMULATION),
             metrics_addr,
@@ -206,6 +237,7 @@ mod tests {
         assert_eq!(config.simulation, None);
         assert_eq!(config.audit, AuditTarget::Log);
         assert_eq!(config.metrics_addr, None, "metrics are served only where asked for");
+        assert_eq!((config.pccs_urls, config.qcnl), (Vec::new(), None), "nobody is asked for collateral by default");
     }
 
     // rules: STA-7.1
@@ -241,6 +273,9 @@ mod tests {
             (DNS_NAMES, "a,b"),
             (SEAL_DIR, "/seal"),
             (COLLATERAL_DIR, "/collateral"),
+            (COLLATERAL_CACHE, "/cache"),
+            (PCCS_URL, "https://a/sgx/certification/v4/, http://b:80/sgx/certification/v4"),
+            (QCNL, "/etc/sgx_default_qcnl.conf"),
             (STARTUP_MANIFEST, "/manifest.json"),
             (SIMULATION, "1"),
             (PROMETHEUS_ADDR, "127.0.0.1:9000"),
@@ -255,6 +290,11 @@ mod tests {
             dns_names: "a,b".to_owned(),
             seal_dir: "/seal".into(),
             collateral_dir: Some("/collateral".into()),
+            collateral_cache: Some("/cache".into()),
+            pccs_urls: ["https://a/sgx/certification/v4/", "http://b:80/sgx/certification/v4/"]
+                .map(|url| BaseUrl::parse(url).unwrap())
+                .to_vec(),
+            qcnl: Some("/etc/sgx_default_qcnl.conf".into()),
             startup_manifest: Some("/manifest.json".into()),
             simulation: Some("1".to_owned()),
             metrics_addr: Some("127.0.0.1:9000".parse().unwrap()),
@@ -280,6 +320,12 @@ mod tests {
             check(MESH_ADDR, address);
             check(CLIENT_ADDR, address);
         }
+        for url in ["pccs", "https://localhost:8081", "https://a/sgx/certification/v3/"] {
+            check(PCCS_URL, url);
+        }
+        let error = read(&[(PCCS_URL, "https://me:secret@a/sgx/certification/v4/")]).unwrap_err();
+        assert!(error.to_string().starts_with("environment cannot be used: EDG_COORDINATOR_PCCS_URL"), "{error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
         check(DEV_MODE, "true");
         check(LOG_FORMAT, "xml");
     }

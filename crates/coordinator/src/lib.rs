@@ -18,6 +18,7 @@ pub mod log;
 pub mod manifest_setter;
 pub mod marble_api;
 pub mod metrics;
+pub mod own_collateral;
 pub mod quoter;
 pub mod recovery;
 pub mod report;

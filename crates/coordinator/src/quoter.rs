@@ -102,7 +102,17 @@ impl Quoter {
                 log_head: statement_head(&claimed.head.head),
                 manifest_fingerprint: claimed.manifest.map(|manifest| manifest.to_string()),
             }),
+            max_collateral_age_seconds: self.trust.max_collateral_age().map(|age| age.as_secs()),
         }
+    }
+
+    /// True if there is collateral for the kept quote that it does not carry.
+    pub fn has_other_collateral(&self) -> bool {
+        let kept = self.kept.load();
+        let Some(answer) = kept.as_ref().map(|kept| &kept.answer) else { return false };
+        let Some(evidence) = &answer.quote else { return false };
+        let newest = self.trust.own_collateral(evidence, &self.view.load().snapshot.floor);
+        newest.is_some_and(|newest| answer.collateral.as_ref().is_none_or(|carried| carried.0 != newest.0))
     }
 
     /// Like [`Quoter::renew`], where a failure concerns nobody now: the old quote still speaks for the root.

@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use marblerun_collateral::{ClientOptions, Qcnl, ServerCertificate, SupplyOptions};
 use marblerun_coordinator_core::generate::MAX_SECRETS_BYTES;
 use marblerun_coordinator_core::ledger::Ledger;
 use marblerun_coordinator_core::record::{Genesis, Record};
@@ -18,11 +20,12 @@ use tracing::{error, info, warn};
 use crate::audit::{Audit, Peer};
 use crate::client_api::{self, ClientApi, QuoteSigner};
 use crate::clock::now;
-use crate::config::Config;
+use crate::config::{Config, QCNL};
 use crate::listener::{Limits, Listener, Protocols};
 use crate::manifest_setter::ManifestSetter;
 use crate::marble_api::{self, Activator};
 use crate::metrics::{Metrics, MetricsListener, count_requests};
+use crate::own_collateral;
 use crate::quoter::Quoter;
 use crate::recovery::{Collection, Recoverer};
 use crate::report;
@@ -31,6 +34,9 @@ use crate::tls::Listeners;
 use crate::trust::Trust;
 use crate::view::SharedView;
 use crate::writer::{self, Backing};
+
+/// How long one service may take; two of them fit into the time that an activation waits.
+const COLLATERAL_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// A Coordinator with bound listeners.
 pub struct Coordinator {
@@ -55,8 +61,8 @@ pub async fn start(config: Config) -> Result<Coordinator> {
 /// As [`start`].
 pub async fn start_with_limits(config: Config, limits: Limits) -> Result<Coordinator> {
     let tee = marblerun_tee::detect(config.simulation.as_deref()).map_err(|error| hinted(&error, error.hint()))?;
-    let class = tee.trust_class(Path::new(TRUST_PATH))?;
-    let trust = Trust::new(&class, config.collateral_dir.as_deref())?;
+    let policy = tee.trust_policy(Path::new(TRUST_PATH))?;
+    let trust = Trust::with_sources(&policy.class, collateral_sources(&config, policy.max_collateral_age)?)?;
     announce(&trust);
     let audit = Audit::start(config.audit.clone()).context("cannot start the thread of the audit stream")?;
     audit.changed(
@@ -75,6 +81,7 @@ pub async fn start_with_limits(config: Config, limits: Limits) -> Result<Coordin
     let writer = writer.context("cannot start the writer's thread")?;
     let quoter = Quoter::new(tee, Arc::clone(&trust), view.clone()).map_err(|error| hinted(&error, error.hint()))?;
     let quoter = Arc::new(quoter);
+    own_collateral::start(Arc::clone(&trust), view.clone(), Arc::clone(&quoter));
     let setter = ManifestSetter::new(view.clone(), writer.clone(), Arc::clone(&quoter));
     if let Some(path) = &config.startup_manifest {
         set_startup_manifest(path, &setter, &view, &audit).await?;
@@ -181,6 +188,44 @@ fn announce(trust: &Trust) {
         }
         class => warn!(trust.class = class, "no TEE and no evidence: nothing is protected and any Marble is accepted"),
     }
+}
+
+/// Where the environment says that collateral comes from. The host chooses it: that can deny or delay, no more.
+fn collateral_sources(config: &Config, max_age: Duration) -> Result<SupplyOptions> {
+    let mut services: Vec<_> = config.pccs_urls.iter().cloned().map(ClientOptions::new).collect();
+    if let Some(path) = &config.qcnl {
+        let qcnl = Qcnl::read(path).map_err(|error| hinted(&error, error.hint())).context(QCNL)?;
+        services.push(qcnl.client_options());
+    }
+    for service in &mut services {
+        service.timeout = COLLATERAL_TIMEOUT;
+        if service.base_url.is_https() && service.server_certificate == ServerCertificate::Any {
+            warn!(service = %service.base_url, "any TLS certificate of the collateral service is accepted, as its file says");
+        }
+    }
+    let names: Vec<String> = services.iter().map(|service| service.base_url.to_string()).collect();
+    info!(
+        bundle = shown(config.collateral_dir.as_deref()),
+        cache = shown(config.collateral_cache.as_deref()),
+        services = names.join(","),
+        "sources of collateral"
+    );
+    if !max_age.is_zero() {
+        warn!(
+            max_age_days = max_age.as_secs() / (24 * 60 * 60),
+            "the image allows collateral whose next update was due before: platforms may be worse than they seem"
+        );
+    }
+    Ok(SupplyOptions {
+        bundle: config.collateral_dir.clone(),
+        cache: config.collateral_cache.clone(),
+        services,
+        dangerous_max_age: max_age,
+    })
+}
+
+fn shown(path: Option<&Path>) -> String {
+    path.map(|path| path.display().to_string()).unwrap_or_default()
 }
 
 fn open_state(config: &Config, tee: &Arc<Tee>, trust: &Trust) -> Result<(Ledger, Backing)> {

@@ -5,14 +5,14 @@
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use marblerun_attestation::{
-    Admission, AdmitError, ClockFloor, CollateralFloor, ErrorClass, FloorError, Package, PckCache, PckError, Quote,
+    Admission, AdmitError, ClockFloor, CollateralFloor, ErrorClass, Package, PckCache, PckError, PlatformId, Quote,
     QuoteError, ReportDigest, RootError, TcbStatus, TrustRoots, VerifiedReport, VerifyError, admit, is_raw_sgx_quote,
     with_oe_header,
 };
-use marblerun_collateral::{Bundle, BundleError, KeptCollateral, LookupError};
+use marblerun_collateral::{BundleError, KeptCollateral, Request, Supply, SupplyError, SupplyOptions};
 use marblerun_coordinator_core::record::CollateralAccepted;
 use marblerun_json::RawJson;
 use marblerun_sealing::{TrustClass, TrustContext};
@@ -22,6 +22,9 @@ use tracing::warn;
 
 /// No clock is earlier: this version did not exist before.
 const BUILD_TIME: u64 = 1_795_132_800;
+
+/// What is at hand for a platform.
+type LookUp = Result<Arc<KeptCollateral>, SupplyError>;
 
 /// What this process believes.
 pub enum Trust {
@@ -34,7 +37,8 @@ pub enum Trust {
 /// Verifies evidence under the roots of one class.
 pub struct Verifier {
     roots: TrustRoots,
-    collateral: Option<Bundle>,
+    supply: Supply,
+    max_collateral_age: Duration,
     chains: PckCache,
 }
 
@@ -45,8 +49,8 @@ pub enum TrustSetupError {
     /// The roots of `trust.json` cannot be used.
     #[error("trust.json")]
     Roots(#[from] RootError),
-    /// The collateral directory cannot be used.
-    #[error("EDG_COORDINATOR_COLLATERAL_DIR")]
+    /// A directory for collateral cannot be used.
+    #[error("EDG_COORDINATOR_COLLATERAL_DIR or EDG_COORDINATOR_COLLATERAL_CACHE")]
     Collateral(#[from] BundleError),
 }
 
@@ -63,15 +67,15 @@ pub enum EvidenceError {
     /// It does not say which platform made it.
     #[error("the quote's platform cannot be read")]
     Platform(#[from] PckError),
-    /// No collateral directory was configured.
-    #[error("no collateral: expected EDG_COORDINATOR_COLLATERAL_DIR to name a directory, got nothing")]
-    NoCollateralDirectory,
+    /// It names a platform that the vendor did not certify, so nobody is asked about it.
+    #[error("the quote's platform is not certified")]
+    Uncertified(#[source] PckError),
     /// There is no usable collateral.
     #[error("no usable collateral")]
-    Collateral(#[from] LookupError),
-    /// The collateral is older than some that was accepted before.
-    #[error("old collateral")]
-    Floor(#[from] FloorError),
+    Collateral(#[from] SupplyError),
+    /// The collateral is older than its vendor wants, and a signature over the verdict could not say so.
+    #[error("expected current collateral, got some whose next update was due before")]
+    StaleCollateral,
     /// The quote is not genuine.
     #[error("quote is not genuine")]
     Verify(#[from] VerifyError),
@@ -87,12 +91,21 @@ impl EvidenceError {
     /// True where the evidence was not judged because current collateral is missing; the Marble may try again.
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::NoCollateralDirectory => true,
             Self::Collateral(error) => error.is_unavailable(),
-            Self::Floor(_) => true,
+            Self::StaleCollateral => true,
             Self::Verify(error) => error.class().is_collateral_unavailable(),
-            Self::Empty | Self::Quote(_) | Self::Platform(_) | Self::Admit(_) | Self::Simulation => false,
+            Self::Empty
+            | Self::Quote(_)
+            | Self::Platform(_)
+            | Self::Uncertified(_)
+            | Self::Admit(_)
+            | Self::Simulation => false,
         }
+    }
+
+    /// True where asking a service for collateral may help; see [`Trust::obtain`].
+    pub fn wants_collateral(&self) -> bool {
+        matches!(self, Self::Collateral(SupplyError::Wanted { .. }))
     }
 
     /// A stable word for logs.
@@ -101,9 +114,9 @@ impl EvidenceError {
             Self::Empty => ErrorClass::Malformed.code(),
             Self::Quote(error) => error.code(),
             Self::Platform(error) => error.code(),
-            Self::NoCollateralDirectory => ErrorClass::NoCollateral.code(),
+            Self::Uncertified(error) => error.code(),
             Self::Collateral(error) => error.code(),
-            Self::Floor(error) => error.code(),
+            Self::StaleCollateral => ErrorClass::ExpiredCollateral.code(),
             Self::Verify(error) => error.code(),
             Self::Admit(error) => error.code(),
             Self::Simulation => "simulation",
@@ -114,11 +127,11 @@ impl EvidenceError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Empty => Some("a Marble outside a TEE is accepted only by a Coordinator in simulation"),
-            Self::NoCollateralDirectory => Some("set the variable and put the platform's collateral there"),
+            Self::Uncertified(error) => error.hint(),
+            Self::StaleCollateral => Some("refresh the collateral"),
             Self::Quote(error) => error.hint(),
             Self::Platform(error) => error.hint(),
             Self::Collateral(error) => error.hint(),
-            Self::Floor(error) => error.hint(),
             Self::Verify(error) => error.hint(),
             Self::Admit(error) => error.hint(),
             Self::Simulation => Some("ask a Coordinator that runs in a TEE"),
@@ -145,12 +158,21 @@ pub struct Genuine {
 }
 
 impl Trust {
-    /// The trust that the TEE says this process has.
+    /// The trust that the TEE says this process has, with collateral from a directory only.
     ///
     /// # Errors
     ///
     /// If the roots or the collateral directory cannot be used.
     pub fn new(class: &marblerun_tee::TrustClass, collateral: Option<&Path>) -> Result<Self, TrustSetupError> {
+        Self::with_sources(class, SupplyOptions { bundle: collateral.map(Path::to_owned), ..SupplyOptions::default() })
+    }
+
+    /// The trust that the TEE says this process has, with collateral from these sources.
+    ///
+    /// # Errors
+    ///
+    /// If the roots or a directory cannot be used.
+    pub fn with_sources(class: &marblerun_tee::TrustClass, sources: SupplyOptions) -> Result<Self, TrustSetupError> {
         let roots = match class {
             marblerun_tee::TrustClass::Simulation => return Ok(Self::Simulation),
             marblerun_tee::TrustClass::Hardware => TrustRoots::hardware(),
@@ -159,8 +181,9 @@ impl Trust {
                 TrustRoots::software(names.iter().map(String::as_str).zip(roots.iter().map(Vec::as_slice)))?
             }
         };
-        let collateral = collateral.map(|directory| Bundle::open(directory, roots.clone())).transpose()?;
-        Ok(Self::Attested(Box::new(Verifier { roots, collateral, chains: PckCache::new() })))
+        let max_collateral_age = sources.dangerous_max_age;
+        let supply = Supply::new(roots.clone(), sources)?;
+        Ok(Self::Attested(Box::new(Verifier { roots, supply, max_collateral_age, chains: PckCache::new() })))
     }
 
     /// The word for the class.
@@ -168,6 +191,14 @@ impl Trust {
         match self {
             Self::Simulation => "simulation",
             Self::Attested(verifier) => verifier.roots.class().name(),
+        }
+    }
+
+    /// For how long collateral counts after its next update was due; `None` where it does not.
+    pub fn max_collateral_age(&self) -> Option<Duration> {
+        match self {
+            Self::Simulation => None,
+            Self::Attested(verifier) => Some(verifier.max_collateral_age).filter(|age| !age.is_zero()),
         }
     }
 
@@ -219,17 +250,56 @@ impl Trust {
         verifier.vouch(quote, floor, effective_now(floor, system_time()))
     }
 
+    /// What is to be asked for, where judging or vouching said that it
+    /// [wants collateral](EvidenceError::wants_collateral).
+    ///
+    /// # Errors
+    ///
+    /// If the vendor did not certify the quote's platform: strangers must not make us ask for names that they invent.
+    pub fn wanted(&self, quote: &[u8], floor: &CollateralFloor) -> Result<Request, EvidenceError> {
+        let Self::Attested(verifier) = self else { return Err(EvidenceError::Simulation) };
+        let now = effective_now(floor, system_time());
+        verifier.supply.request(Quote::parse(quote)?, now).map_err(EvidenceError::Uncertified)
+    }
+
+    /// Waits until a service answered. The time is limited, and so is the number of those who wait.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no collateral now.
+    pub async fn obtain(&self, request: &Request, floor: &CollateralFloor) -> Result<(), EvidenceError> {
+        let Self::Attested(verifier) = self else { return Err(EvidenceError::Simulation) };
+        Ok(verifier.supply.obtain(request, floor, effective_now(floor, system_time())).await?)
+    }
+
     /// The collateral of the platform that made our own `evidence`, for clients that have none; best effort.
     pub fn own_collateral(&self, evidence: &[u8], floor: &CollateralFloor) -> Option<RawJson> {
         let Self::Attested(verifier) = self else { return None };
-        let platform = Quote::parse(evidence).ok()?.unverified_platform().ok()?;
-        let now = effective_now(floor, system_time());
-        let kept = verifier.collateral.as_ref()?.lookup(&platform, Instant::now(), now).ok()?;
-        Some(RawJson(kept.text.clone()))
+        let (_, kept) = verifier.look_up(evidence, floor)?;
+        Some(RawJson(kept.ok()?.text.clone()))
+    }
+
+    /// What is to be asked for so that [`Self::own_collateral`] has something new to give.
+    pub fn wanted_for_us(&self, evidence: &[u8], floor: &CollateralFloor) -> Option<Request> {
+        let Self::Attested(verifier) = self else { return None };
+        let (platform, kept) = verifier.look_up(evidence, floor)?;
+        let is_wanted = match kept {
+            Err(SupplyError::Wanted { .. }) => true,
+            Err(_) => false,
+            Ok(_) => verifier.supply.is_refresh_due(&platform),
+        };
+        if is_wanted { self.wanted(evidence, floor).ok() } else { None }
     }
 }
 
 impl Verifier {
+    /// What is at hand for the platform that made our own `evidence`.
+    fn look_up(&self, evidence: &[u8], floor: &CollateralFloor) -> Option<(PlatformId, LookUp)> {
+        let platform = Quote::parse(evidence).ok()?.unverified_platform().ok()?;
+        let kept = self.supply.at_hand(&platform, floor, effective_now(floor, system_time()));
+        Some((platform, kept))
+    }
+
     fn judge(
         &self,
         evidence: &[u8],
@@ -252,6 +322,9 @@ impl Verifier {
         }
         let framed = if is_raw_sgx_quote(quote) { Cow::Owned(with_oe_header(quote)) } else { Cow::Borrowed(quote) };
         let (report, kept) = self.verify(&Quote::parse_with_oe_header(&framed)?, floor, now)?;
+        if report.has_stale_collateral() {
+            return Err(EvidenceError::StaleCollateral);
+        }
         Ok(Genuine { tcb_status: report.tcb_status(), news: news(floor, &kept) })
     }
 
@@ -262,10 +335,13 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<(VerifiedReport, Arc<KeptCollateral>), EvidenceError> {
         let platform = self.chains.platform(quote)?;
-        let bundle = self.collateral.as_ref().ok_or(EvidenceError::NoCollateralDirectory)?;
-        let kept = bundle.lookup(&platform, Instant::now(), now)?;
-        floor.check(&kept.trusted)?;
+        let kept = self.supply.at_hand(&platform, floor, now)?;
         let report = self.chains.verify(quote, &kept.trusted, now)?;
+        if self.supply.is_refresh_due(&platform)
+            && let Ok(request) = self.supply.request(quote.clone(), now)
+        {
+            self.supply.refresh(&request, floor, now);
+        }
         Ok((report, kept))
     }
 }

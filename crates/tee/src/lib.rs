@@ -21,7 +21,7 @@ pub use image_json::parse_object;
 pub use occlum::{EvidenceError, Identity, Occlum, Sgx};
 pub use runtime::{Runtime, runtime};
 pub use seal::{SealError, SealKeyId, SealPolicy};
-pub use trust::{TRUST_PATH, TrustClass, TrustError, read_trust};
+pub use trust::{TRUST_PATH, TrustClass, TrustError, TrustPolicy, read_trust};
 
 /// Bytes of report data that go into evidence.
 pub const REPORT_DATA_LEN: usize = 64;
@@ -199,15 +199,15 @@ impl Tee {
         }
     }
 
-    /// The trust class of this process: what the image's `trust.json` at `path` says in a TEE, simulation otherwise.
+    /// The trust policy of this process: what the image's `trust.json` at `path` says in a TEE, simulation otherwise.
     ///
     /// # Errors
     /// See [`TrustError`]; a wrong file is fatal.
-    pub fn trust_class(&self, path: &Path) -> Result<TrustClass, TrustError> {
+    pub fn trust_policy(&self, path: &Path) -> Result<TrustPolicy, TrustError> {
         match self {
             Self::Occlum(_) => read_trust(path),
             // Outside a TEE nothing measured the file, so it means nothing.
-            Self::Simulation => Ok(TrustClass::Simulation),
+            Self::Simulation => Ok(TrustClass::Simulation.into()),
         }
     }
 }
@@ -271,6 +271,6 @@ mod tests {
         let id = tee.current_seal_key_id(SealPolicy::Product).unwrap();
         assert_eq!(tee.seal_key(&id).unwrap().expose(), [0; 32]);
         assert!(tee.identity().unwrap().is_none());
-        assert_eq!(tee.trust_class(&path).unwrap(), TrustClass::Simulation);
+        assert_eq!(tee.trust_policy(&path).unwrap(), TrustClass::Simulation.into());
     }
 }

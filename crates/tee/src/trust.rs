@@ -8,9 +8,12 @@
 //! ```
 //!
 //! `Class` is `hardware` or `software`. `Roots` are the development roots of the software class, each a PEM
-//! certificate or the base64 of its DER; the hardware class has none. Unknown members are refused.
+//! certificate or the base64 of its DER; the hardware class has none. `MaxCollateralAgeDays` lets TCB info and QE
+//! identity count for so long after their next update was due; it weakens verification, so it stands here and not in
+//! the environment. Unknown members are refused.
 
 use std::path::Path;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,6 +29,8 @@ pub const TRUST_PATH: &str = "/etc/marblerun/trust.json";
 
 /// The file holds a few certificates at most.
 const MAX_FILE_BYTES: usize = 64 * 1024;
+/// Whoever wants older collateral wants none.
+const MAX_COLLATERAL_AGE_DAYS: u64 = 365;
 /// A deployment has one development root; a few more allow its replacement.
 const MAX_ROOTS: usize = 8;
 
@@ -41,6 +46,22 @@ pub enum TrustClass {
     },
     /// No evidence at all.
     Simulation,
+}
+
+/// What the file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustPolicy {
+    /// Whose evidence counts.
+    pub class: TrustClass,
+    /// For how long TCB info and QE identity count after their next update was due; zero unless the file says more.
+    pub max_collateral_age: Duration,
+}
+
+impl From<TrustClass> for TrustPolicy {
+    /// The strict one.
+    fn from(class: TrustClass) -> Self {
+        Self { class, max_collateral_age: Duration::ZERO }
+    }
 }
 
 /// Why `trust.json` is wrong. Always fatal: falling back would be a choice that nobody made.
@@ -63,6 +84,12 @@ pub enum TrustError {
         /// How many there are.
         got: usize,
     },
+    /// The age is out of bounds.
+    #[error("trust.json: MaxCollateralAgeDays: expected 1 to {MAX_COLLATERAL_AGE_DAYS}, got {got}")]
+    CollateralAge {
+        /// What the file says.
+        got: u64,
+    },
     /// A root is no certificate.
     #[error("trust.json: Roots[{index}]: expected one PEM certificate or the base64 of its DER")]
     Root {
@@ -77,6 +104,8 @@ struct TrustFile {
     class: Class,
     #[serde(default)]
     roots: Vec<String>,
+    #[serde(default)]
+    max_collateral_age_days: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -90,15 +119,25 @@ enum Class {
 ///
 /// # Errors
 /// See [`TrustError`].
-pub fn read_trust(path: &Path) -> Result<TrustClass, TrustError> {
+pub fn read_trust(path: &Path) -> Result<TrustPolicy, TrustError> {
     match read_bounded(path, MAX_FILE_BYTES).map_err(TrustError::Read)? {
-        None => Ok(TrustClass::Hardware),
+        None => Ok(TrustClass::Hardware.into()),
         Some(content) => parse(&content),
     }
 }
 
-fn parse(content: &[u8]) -> Result<TrustClass, TrustError> {
+fn parse(content: &[u8]) -> Result<TrustPolicy, TrustError> {
     let file: TrustFile = parse_object(content).map_err(TrustError::Json)?;
+    let days = match file.max_collateral_age_days {
+        None => 0,
+        Some(days @ 1..=MAX_COLLATERAL_AGE_DAYS) => days,
+        Some(got) => return Err(TrustError::CollateralAge { got }),
+    };
+    let max_collateral_age = Duration::from_secs(days * 24 * 60 * 60);
+    Ok(TrustPolicy { class: class(&file)?, max_collateral_age })
+}
+
+fn class(file: &TrustFile) -> Result<TrustClass, TrustError> {
     let got = file.roots.len();
     match file.class {
         Class::Hardware if got == 0 => Ok(TrustClass::Hardware),
@@ -151,21 +190,36 @@ mod tests {
     #[test]
     fn an_absent_file_means_hardware() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(read_trust(&dir.path().join("trust.json")).unwrap(), TrustClass::Hardware);
+        assert_eq!(read_trust(&dir.path().join("trust.json")).unwrap(), TrustClass::Hardware.into());
     }
 
     #[test]
     fn software_names_its_roots_as_pem_or_base64() {
         let expected = TrustClass::Software { roots: vec![DER.to_vec(), DER.to_vec()] };
         let file = format!(r#"{{"Class":"software","Roots":["{PEM}","MAMCAQE="]}}"#);
-        assert_eq!(parse(file.as_bytes()).unwrap(), expected);
+        assert_eq!(parse(file.as_bytes()).unwrap(), expected.into());
     }
 
     #[test]
     fn hardware_may_be_said_and_has_no_roots() {
-        assert_eq!(parse(br#"{"Class":"hardware"}"#).unwrap(), TrustClass::Hardware);
+        assert_eq!(parse(br#"{"Class":"hardware"}"#).unwrap(), TrustClass::Hardware.into());
         let file = format!(r#"{{"Class":"hardware","Roots":["{PEM}"]}}"#);
         check_refused(&file, "trust.json: class hardware expects no roots, got 1");
+    }
+
+    #[test]
+    fn old_collateral_counts_only_if_the_image_says_for_how_long() {
+        for class in ["\"hardware\"", &format!("\"software\",\"Roots\":[\"{PEM}\"]")] {
+            let file = |days: &str| format!("{{\"Class\":{class},\"MaxCollateralAgeDays\":{days}}}");
+            let policy = parse(file("30").as_bytes()).unwrap();
+            assert_eq!(policy.max_collateral_age, Duration::from_secs(30 * 24 * 60 * 60));
+            check_refused(&file("0"), "trust.json: MaxCollateralAgeDays: expected 1 to 365, got 0");
+            check_refused(&file("366"), "trust.json: MaxCollateralAgeDays: expected 1 to 365, got 366");
+            for value in ["-1", "1.5", "\"30\"", "true"] {
+                check_refused(&file(value), "trust.json is not valid");
+            }
+        }
+        assert_eq!(parse(br#"{"Class":"hardware"}"#).unwrap().max_collateral_age, Duration::ZERO);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use marblerun_api::rpc::Parameters;
 use marblerun_marble::{CoordinatorPin, Restrictions, uuid_file as stored_uuid};
-use marblerun_tee::{TrustClass, read_trust};
+use marblerun_tee::{TrustClass, TrustPolicy, read_trust};
 
 use crate::Verdict;
 
@@ -38,7 +38,7 @@ fn with_file<T>(data: &[u8], read: impl FnOnce(&Path) -> T) -> T {
 /// `trust.json`: software always names its roots.
 pub fn trust_file(data: &[u8]) -> Verdict {
     let read = with_file(data, read_trust);
-    if let Ok(TrustClass::Software { roots }) = &read {
+    if let Ok(TrustPolicy { class: TrustClass::Software { roots }, .. }) = &read {
         assert!((1..=MAX_TRUST_ROOTS).contains(&roots.len()), "{} roots", roots.len());
         assert!(roots.iter().all(|root| root.first() == Some(&0x30)), "a root is an ASN.1 sequence");
     }

@@ -10,7 +10,7 @@ use marblerun_attestation::{
     ErrorClass, Fmspc, MAX_COLLATERAL_BYTES, PckCa, PlatformId, Quote, Tee, TrustClass, TrustRoots, verify,
 };
 use marblerun_collateral::{
-    Bundle, BundleError, LookupError, MAX_DIRECTORY_ENTRIES, MAX_KEPT, RECHECK_INTERVAL, file_name,
+    Bundle, BundleError, LookupError, MAX_DIRECTORY_ENTRIES, MAX_KEPT, Origin, RECHECK_INTERVAL, file_name,
 };
 use rustls_pki_types::UnixTime;
 use tempfile::TempDir;
@@ -96,7 +96,7 @@ fn a_quote_is_verified_with_collateral_from_the_bundle() {
     let quote = Quote::parse(&testdata("swtee/sgx.quote")).unwrap();
     let kept = setup.lookup().unwrap();
     assert_eq!(kept.text, testdata("swtee/sgx.collateral.json"));
-    assert_eq!(kept.path, setup.path());
+    assert_eq!(kept.origin, Origin::Bundle(setup.path()));
     let report = verify(&quote, &kept.trusted, at(NOW)).unwrap();
     assert_eq!(report.trust_class(), TrustClass::Software);
     assert_eq!(setup.bundle.platforms().unwrap(), [platform()]);

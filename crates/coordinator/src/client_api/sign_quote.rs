@@ -14,7 +14,7 @@ use marblerun_coordinator_core::ledger::Command;
 use marblerun_coordinator_core::snapshot::Snapshot;
 use marblerun_manifest::FeatureGate;
 use marblerun_pki::{KeyError, KeyPair};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::debug;
 
 use super::answer::Failure;
@@ -35,6 +35,13 @@ pub struct QuoteSigner {
     places: Arc<Semaphore>,
 }
 
+/// How far one attempt came.
+enum Attempt {
+    Signed(Box<(Genuine, SignQuoteAnswer)>),
+    /// A service is to be asked for collateral.
+    Wanting(marblerun_collateral::Request),
+}
+
 impl QuoteSigner {
     /// A signer that verifies as `trust` says.
     pub fn new(trust: Arc<Trust>) -> Self {
@@ -47,15 +54,40 @@ impl QuoteSigner {
             let reason = format!("expected at most {MAX_QUOTE_BYTES} bytes, got {}", submitted.len());
             return Err(not_verified(reason));
         }
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Failure::Busy)?;
+        let place = Arc::new(Arc::clone(&self.places).try_acquire_owned().map_err(|_| Failure::Busy)?);
+        let submitted: Arc<[u8]> = submitted.into();
+        match self.attempt(&snapshot, &submitted, &place).await? {
+            Attempt::Signed(signed) => Ok(*signed),
+            Attempt::Wanting(wanted) => {
+                self.trust.obtain(&wanted, &snapshot.floor).await.map_err(refused)?;
+                match self.attempt(&snapshot, &submitted, &place).await? {
+                    Attempt::Signed(signed) => Ok(*signed),
+                    Attempt::Wanting(_) => Err(not_verified("the collateral expired meanwhile; try again".to_owned())),
+                }
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        submitted: &Arc<[u8]>,
+        place: &Arc<OwnedSemaphorePermit>,
+    ) -> Result<Attempt, Failure> {
         let trust = Arc::clone(&self.trust);
+        let (snapshot, submitted, place) = (Arc::clone(snapshot), Arc::clone(submitted), Arc::clone(place));
         // The place goes with the work: a caller that hangs up does not stop it.
         let work = move || {
-            let genuine = trust.vouch(&submitted, &snapshot.floor).map_err(refused)?;
+            let _place = place;
+            let genuine = match trust.vouch(&submitted, &snapshot.floor) {
+                Err(error) if error.wants_collateral() => {
+                    return trust.wanted(&submitted, &snapshot.floor).map(Attempt::Wanting).map_err(refused);
+                }
+                genuine => genuine.map_err(refused)?,
+            };
             let answer = signed(&snapshot.identity.root_key, &submitted, genuine.tcb_status)
                 .map_err(|error| Failure::Write(report::chain(&error)))?;
-            drop(place);
-            Ok((genuine, answer))
+            Ok(Attempt::Signed(Box::new((genuine, answer))))
         };
         let interrupted = |_| Failure::Write("signing the quote was interrupted".to_owned());
         tokio::task::spawn_blocking(work).await.map_err(interrupted)?

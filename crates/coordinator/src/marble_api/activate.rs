@@ -9,7 +9,7 @@ use marblerun_coordinator_core::activation::{Candidate, Prepared};
 use marblerun_coordinator_core::ledger::Command;
 use marblerun_coordinator_core::uuid::MarbleUuid;
 use marblerun_secret::SecretBytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tracing::{info, info_span, warn};
 
@@ -20,7 +20,7 @@ use crate::body_budget::BodyAccount;
 use crate::clock::now;
 use crate::metrics::{Event, Metrics};
 use crate::report;
-use crate::trust::{Accepted, Trust};
+use crate::trust::{Accepted, EvidenceError, Trust};
 use crate::view::{SharedView, View};
 use crate::writer::WriterHandle;
 
@@ -46,6 +46,28 @@ pub(super) struct Accounts {
     pub(super) body: Option<BodyAccount>,
     /// For the bytes of the answer.
     pub(super) answer: Option<AnswerAccount>,
+}
+
+/// A request, and what its bytes take of the memory of all until nobody uses them.
+struct Submitted {
+    request: ActivationReq,
+    _account: Option<BodyAccount>,
+}
+
+/// What came of judging.
+type Judged = (Candidate, Accepted, Prepared);
+
+/// How far one attempt came.
+enum Attempt {
+    Judged(Judged, OwnedSemaphorePermit),
+    Wanting(Box<Wanting>),
+}
+
+/// Evidence that cannot be judged without asking somebody for collateral.
+struct Wanting {
+    collateral: marblerun_collateral::Request,
+    view: Arc<View>,
+    refusal: EvidenceError,
 }
 
 /// Activates Marbles.
@@ -131,39 +153,28 @@ impl Activator {
         });
     }
 
+    /// Judges once, or, where collateral was missing, a second time after a service was asked for it.
     async fn answer(
         self: &Arc<Self>,
         peer: Peer,
         request: ActivationReq,
         accounts: Accounts,
     ) -> Result<Prepared, Refused> {
-        let Peer { leaf, shown, .. } = peer;
-        let view = self.view.load();
-        if shown != view.snapshot.identity.marble_root_certificate {
-            return Err(Refused::Outdated);
-        }
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Refused::Busy)?;
-        let candidate = {
-            let leaf = leaf.ok_or(Refused::NoCertificate);
-            // The state comes before the certificate, the certificate before the type.
-            if view.snapshot.deployment().is_none() {
-                return Err(marblerun_coordinator_core::activation::ActivationError::State.into());
+        let submitted = Arc::new(Submitted { request, _account: accounts.body });
+        let (judged, place) = match self.attempt(&peer, &submitted).await? {
+            Attempt::Judged(judged, place) => (judged, place),
+            Attempt::Wanting(wanted) => {
+                // No place is held meanwhile: whoever needs nothing must not wait for this one.
+                self.trust.obtain(&wanted.collateral, &wanted.view.snapshot.floor).await?;
+                match self.attempt(&peer, &submitted).await? {
+                    Attempt::Judged(judged, place) => (judged, place),
+                    // It was there and is gone: another one is needed in the meantime.
+                    Attempt::Wanting(wanted) => return Err(wanted.refusal.into()),
+                }
             }
-            (Candidate::find(&view.snapshot, &request.marble_type), leaf?)
         };
-        let (candidate, leaf) = (candidate.0?, candidate.1);
-
-        let activator = Arc::clone(self);
-        let span = info_span!("activation", marble.r#type = shortened(&request.marble_type));
-        // The place goes with the work: a caller that hangs up does not stop it, and must not make room for more.
-        let work = move || {
-            let judged = span.in_scope(|| activator.judge_and_prepare(&view, candidate, &leaf, &request));
-            // The request's bytes are in use until here.
-            drop(accounts.body);
-            (judged, place)
-        };
-        let (judged, place) = tokio::task::spawn_blocking(work).await.map_err(|_| Refused::Interrupted)?;
-        let (candidate, accepted, prepared) = judged?;
+        drop(submitted);
+        let (candidate, accepted, prepared) = judged;
         if let Some(account) = accounts.answer {
             // Before anything is counted: a Marble that comes again has lost nothing.
             account.reserve(size(&prepared.parameters))?;
@@ -180,13 +191,48 @@ impl Activator {
         Ok(prepared)
     }
 
+    /// Judges on the newest state.
+    async fn attempt(self: &Arc<Self>, peer: &Peer, submitted: &Arc<Submitted>) -> Result<Attempt, Refused> {
+        let view = self.view.load();
+        if peer.shown != view.snapshot.identity.marble_root_certificate {
+            return Err(Refused::Outdated);
+        }
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Refused::Busy)?;
+        let candidate = {
+            let leaf = peer.leaf.clone().ok_or(Refused::NoCertificate);
+            // The state comes before the certificate, the certificate before the type.
+            if view.snapshot.deployment().is_none() {
+                return Err(marblerun_coordinator_core::activation::ActivationError::State.into());
+            }
+            (Candidate::find(&view.snapshot, &submitted.request.marble_type), leaf?)
+        };
+        let (candidate, leaf) = (candidate.0?, candidate.1);
+
+        let activator = Arc::clone(self);
+        let submitted = Arc::clone(submitted);
+        let span = info_span!("activation", marble.r#type = shortened(&submitted.request.marble_type));
+        // The place goes with the work: a caller that hangs up does not stop it, and must not make room for more.
+        let work = move || {
+            let _entered = span.enter();
+            match activator.judge_and_prepare(&view, candidate, &leaf, &submitted.request) {
+                Ok(judged) => Ok(Attempt::Judged(judged, place)),
+                Err(Refused::Evidence(refusal)) if refusal.wants_collateral() => {
+                    let collateral = activator.trust.wanted(&submitted.request.quote, &view.snapshot.floor)?;
+                    Ok(Attempt::Wanting(Box::new(Wanting { collateral, view, refusal })))
+                }
+                Err(refused) => Err(refused),
+            }
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| Refused::Interrupted)?
+    }
+
     fn judge_and_prepare(
         &self,
         view: &View,
         candidate: Candidate,
         leaf: &[u8],
         request: &ActivationReq,
-    ) -> Result<(Candidate, Accepted, Prepared), Refused> {
+    ) -> Result<Judged, Refused> {
         let snapshot = &view.snapshot;
         let accepted = self.trust.judge(&request.quote, leaf, &candidate.marble().package, &snapshot.floor)?;
         if let Some(admission) = &accepted.admission
@@ -197,6 +243,12 @@ impl Activator {
                 advisories = admission.advisories.join(","),
                 package = candidate.marble().package_name,
                 "accepted a platform that is not up to date, as the package allows"
+            );
+        }
+        if accepted.admission.as_ref().is_some_and(|admission| admission.stale_collateral) {
+            warn!(
+                package = candidate.marble().package_name,
+                "accepted a platform by collateral whose next update was due before, as the image allows"
             );
         }
         let prepared = candidate.prepare(&snapshot.identity, &request.uuid, &request.csr, now())?;

@@ -129,6 +129,12 @@ mod tests {
         assert_eq!(refused.status().code(), code);
     }
 
+    fn no_collateral() -> EvidenceError {
+        use marblerun_attestation::{Fmspc, PckCa, PlatformId, Tee};
+        let platform = PlatformId { tee: Tee::Sgx, fmspc: Fmspc([0; 6]), ca: PckCa::Platform };
+        marblerun_collateral::SupplyError::NotConfigured { platform }.into()
+    }
+
     // rules: ACT-1.6, R23
     #[test]
     fn each_cause_has_the_code_that_marbles_know() {
@@ -141,7 +147,8 @@ mod tests {
         check(ActivationError::Refused(budget()).into(), Code::PermissionDenied);
         check(ActivationError::Uuid(marblerun_coordinator_core::uuid::UuidError::Nil).into(), Code::InvalidArgument);
         check(EvidenceError::Empty.into(), Code::PermissionDenied);
-        check(EvidenceError::NoCollateralDirectory.into(), Code::Unavailable);
+        check(no_collateral().into(), Code::Unavailable);
+        check(EvidenceError::StaleCollateral.into(), Code::Unavailable);
         check(WriteError::Refused(Arc::new(budget())).into(), Code::PermissionDenied);
         check(WriteError::Refused(Arc::new(Refusal::DeploymentChanged)).into(), Code::Unavailable);
         check(Refused::Outdated, Code::Unavailable);
@@ -158,7 +165,7 @@ mod tests {
             Refused::Outdated,
             Refused::Interrupted,
             EvidenceError::Empty.into(),
-            EvidenceError::NoCollateralDirectory.into(),
+            no_collateral().into(),
             ActivationError::State.into(),
             ActivationError::UnknownType("x".to_owned()).into(),
             ActivationError::Refused(budget()).into(),

@@ -1,0 +1,92 @@
+//! What is known of each platform. Pure bookkeeping behind one short lock.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use marblerun_attestation::PlatformId;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::error::ServiceFailure;
+use crate::bundle::{KeptCollateral, MAX_KEPT};
+
+/// What a flight ends with; `None` while it goes on.
+pub(super) type Outcome = Option<Result<(), Arc<ServiceFailure>>>;
+
+/// One platform.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    /// What was fetched, or read from the cache.
+    pub(super) kept: Option<Arc<KeptCollateral>>,
+    /// When that is to be asked for again.
+    pub(super) refresh_at: Option<Instant>,
+    /// True once the cache directory was looked at.
+    pub(super) was_read: bool,
+    /// What went wrong since the last success.
+    pub(super) failing: Option<Failing>,
+    /// Those who ask the services, if somebody does.
+    pub(super) flight: Option<watch::Receiver<Outcome>>,
+    /// How many wait for them.
+    pub(super) waiting: usize,
+}
+
+/// Failures in a row.
+#[derive(Clone, Debug)]
+pub(super) struct Failing {
+    pub(super) last: Arc<ServiceFailure>,
+    pub(super) count: u32,
+    pub(super) since: Instant,
+    pub(super) retry_at: Instant,
+}
+
+/// All platforms, a limited number of them.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    entries: HashMap<PlatformId, Entry>,
+    order: VecDeque<PlatformId>,
+}
+
+impl Entry {
+    /// True while services are being asked. A flight that ended without a word counts as none.
+    pub(super) fn is_flying(&self) -> bool {
+        self.flight.as_ref().is_some_and(|flight| flight.borrow().is_none() && flight.has_changed().is_ok())
+    }
+
+    /// The failure that forbids to ask again already.
+    pub(super) fn pausing(&self, clock: Instant) -> Option<&Failing> {
+        self.failing.as_ref().filter(|failing| clock < failing.retry_at)
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.waiting > 0 || self.is_flying()
+    }
+}
+
+impl State {
+    pub(super) fn get(&self, platform: &PlatformId) -> Option<&Entry> {
+        self.entries.get(platform)
+    }
+
+    /// The platform's entry; the one that was added first and is not in use gives way to a new one.
+    pub(super) fn entry(&mut self, platform: &PlatformId) -> &mut Entry {
+        if !self.entries.contains_key(platform) {
+            if self.order.len() >= MAX_KEPT {
+                let idle = self.order.iter().position(|old| !self.entries.get(old).is_some_and(Entry::is_in_use));
+                if let Some(old) = idle.and_then(|at| self.order.remove(at)) {
+                    self.entries.remove(&old);
+                }
+            }
+            self.order.push_back(*platform);
+        }
+        self.entries.entry(*platform).or_default()
+    }
+
+    pub(super) fn flights(&self) -> usize {
+        self.entries.values().filter(|entry| entry.is_flying()).count()
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
