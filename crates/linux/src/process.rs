@@ -179,6 +179,22 @@ pub fn die_with_parent() -> io::Result<()> {
     Ok(())
 }
 
+/// Has the kernel send `signal` to the process that `command` will start when the thread that starts it ends, however
+/// that happens. The process does not start at all if that was before.
+pub fn end_with_starter(command: &mut std::process::Command, signal: i32) {
+    use std::os::unix::process::CommandExt as _;
+    let starter = std::process::id();
+    let bind = move || {
+        // SAFETY: no memory is passed.
+        check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) })?;
+        // SAFETY: it has no arguments and cannot fail.
+        let parent = unsafe { libc::getppid() };
+        if u32::try_from(parent) == Ok(starter) { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
+    };
+    // SAFETY: between fork and exec it makes two system calls, allocates nothing and takes no lock.
+    unsafe { command.pre_exec(bind) };
+}
+
 /// Orphaned descendants become children of this process.
 ///
 /// # Errors
@@ -314,5 +330,18 @@ mod tests {
             error
         });
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_process_ends_with_the_thread_that_started_it() {
+        use std::os::unix::process::ExitStatusExt as _;
+        let start = || {
+            let mut command = std::process::Command::new("sleep");
+            command.arg("600");
+            end_with_starter(&mut command, libc::SIGTERM);
+            command.spawn().unwrap()
+        };
+        let mut child = std::thread::spawn(start).join().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGTERM));
     }
 }
