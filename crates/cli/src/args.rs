@@ -11,9 +11,11 @@ pub(crate) use recovery::{RecoverArguments, SignedRecoveryArguments};
 pub(crate) use secret::SecretArguments;
 
 use crate::args::package_info::PackageInfoArguments;
+use crate::args::collateral::CollateralCommand;
 use crate::args::profile::ProfileCommand;
 use crate::output::Format;
 
+pub(crate) mod collateral;
 pub(crate) mod flags;
 pub(crate) mod manifest;
 pub(crate) mod package_info;
@@ -26,8 +28,8 @@ pub(crate) mod secret;
 #[derive(Debug, Parser)]
 #[command(name = "marblerun", version, arg_required_else_help = true, max_term_width = 120)]
 #[command(
-    after_help = "Exit codes: 0 done; 1 failed, with the reason on stderr; 2 `manifest check` found something, or \
-    `manifest plan` an update that would be refused; 3 `manifest plan` found something that breaks."
+    after_help = "Exit codes: 0 done; 1 failed, with the reason on stderr; 2 `manifest check` found something, \
+    `manifest plan` an update that would be refused, `collateral show` what does not verify; 3 `manifest plan` found something that breaks."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -166,6 +168,9 @@ pub(crate) enum Command {
         marblerun package-info ./occlum_instance --into manifest.json --package web"
     )]
     PackageInfo(PackageInfoArguments),
+    /// Fetch, show and carry the vendor's data with which quotes are verified.
+    #[command(subcommand, arg_required_else_help = true)]
+    Collateral(CollateralCommand),
     /// Remember how deployments are reached and verified.
     #[command(subcommand, arg_required_else_help = true)]
     Profile(ProfileCommand),
@@ -245,6 +250,7 @@ impl Arguments {
             Command::Recover(arguments) => arguments.format.format,
             Command::RecoverWithSignature(arguments) => arguments.format(),
             Command::Profile(command) => command.format(),
+            Command::Collateral(command) => command.format(),
             Command::Install { .. } | Command::Completion { .. } | Command::Documentation { .. } => Format::Text,
             Command::PackageInfo(arguments) => arguments.format.format,
             Command::Status { format, .. } | Command::Version { format } => format.format,

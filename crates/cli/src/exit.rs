@@ -9,8 +9,8 @@ pub(crate) enum ExitStatus {
     Success,
     /// 1: not done; the error is on stderr.
     Failure,
-    /// 2: only `manifest check` and `manifest plan`: the manifest has errors, or warnings that were not allowed; the
-    /// update would be refused.
+    /// 2: `manifest check` and `manifest plan`: the manifest has errors, or warnings that were not allowed; the
+    /// update would be refused. `collateral show`: something does not verify.
     Findings,
     /// 3: only `manifest plan`: the update breaks something.
     Breaks,

@@ -4,9 +4,9 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use marblerun_attestation::RootError;
+use marblerun_attestation::{PckError, PlatformId, QuoteError, RootError};
 use marblerun_client::{AddressError, ChainError, ClientError, CredentialsError, EraConfigError, RecoveryError};
-use marblerun_collateral::BundleError;
+use marblerun_collateral::{BundleError, FetchError, ProofError, QcnlFileError};
 use marblerun_enclave_image::EnclaveError;
 use marblerun_json::DecodeError;
 use marblerun_pki::pem::PemError;
@@ -201,6 +201,42 @@ pub(crate) enum Cause {
         #[source]
         source: Box<Cause>,
     },
+    #[error("collateral from {place}")]
+    Collateral {
+        place: String,
+        #[source]
+        source: ProofError,
+    },
+    #[error("collateral of {platform} cannot be fetched")]
+    Fetch {
+        platform: PlatformId,
+        #[source]
+        source: FetchError,
+    },
+    #[error(transparent)]
+    Qcnl(#[from] QcnlFileError),
+    #[error("quote of {origin}")]
+    QuoteFile {
+        origin: String,
+        #[source]
+        source: QuoteError,
+    },
+    #[error("quote of {origin}: its platform cannot be told")]
+    QuotePlatform {
+        origin: String,
+        #[source]
+        source: PckError,
+    },
+    #[error("the Coordinator at {address} has no quote: it runs in simulation")]
+    NoQuote { address: String },
+    #[error("the Coordinator at {address} sends no collateral with its quote")]
+    NoCollateralWithQuote { address: String },
+    #[error("expected a collateral file with a name like sgx-00906ED50000-processor.json, got {}", path.display())]
+    CollateralName { path: PathBuf },
+    #[error("expected collateral files (dcap/sgx-FMSPC-CA.json) in {}, got none", path.display())]
+    NoCollateral { path: PathBuf },
+    #[error("nothing from {from} verifies, so nothing is exported")]
+    NothingToExport { from: String },
     #[error("cannot start")]
     Runtime(#[source] io::Error),
 }
@@ -312,6 +348,18 @@ impl Failure {
                 "expected is {\"name\": {\"Key\": base64}} or, for certificates, {\"name\": {\"Cert\": base64 of DER, \
                  \"Private\": base64 of DER}}; PEM files go with --from-pem",
             ),
+            Cause::Collateral { source, .. } => source.hint(),
+            Cause::Fetch { source, .. } => source.hint(),
+            Cause::Qcnl(error) => error.hint(),
+            Cause::QuoteFile { source, .. } => source.hint(),
+            Cause::QuotePlatform { source, .. } => source.hint(),
+            Cause::NoCollateralWithQuote { .. } => {
+                Some("it has none, or is of another version; `collateral fetch` asks a service")
+            }
+            Cause::NoCollateral { .. } => Some("give a directory that `collateral fetch` or a Coordinator wrote"),
+            Cause::NothingToExport { .. } => {
+                Some("fetch it anew; collateral of a software TEE needs --trust-software-root")
+            }
             Cause::RecoveryDataNotSaved { .. } => Some("save the line with RecoverySecrets: it is not given again"),
             _ => None,
         };

@@ -36,14 +36,23 @@ pub(crate) fn write_new(what: &'static str, path: &Path, content: &[u8]) -> Resu
 /// Puts a new file, readable by its owner only, in the place of the old one; a reader sees the one or the other. Makes
 /// the directory, for the owner only.
 pub(crate) fn replace(what: &'static str, path: &Path, content: &[u8]) -> Result<(), Cause> {
+    put(what, path, content, 0o700, 0o600)
+}
+
+/// The same for a file that everybody may read, as far as the process's mask lets it.
+pub(crate) fn publish(what: &'static str, path: &Path, content: &[u8]) -> Result<(), Cause> {
+    put(what, path, content, 0o755, 0o644)
+}
+
+fn put(what: &'static str, path: &Path, content: &[u8], directory_mode: u32, file_mode: u32) -> Result<(), Cause> {
     let error = |source| Cause::Write { what, path: path.to_owned(), source };
     if let Some(parent) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(error)?;
+        DirBuilder::new().recursive(true).mode(directory_mode).create(parent).map_err(error)?;
     }
     // The program's own files do not begin with a dot.
     let temporary = path.with_file_name(format!(".new-{}", std::process::id()));
     let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(file_mode).open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&temporary, path)

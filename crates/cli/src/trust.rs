@@ -238,7 +238,8 @@ fn tcb_statuses(words: &[String]) -> Result<Vec<String>, Cause> {
     }
 }
 
-fn roots(paths: &[PathBuf]) -> Result<TrustRoots, Cause> {
+/// The roots that quotes and collateral are verified under: hardware, or the software roots in these files.
+pub(crate) fn roots(paths: &[PathBuf]) -> Result<TrustRoots, Cause> {
     if paths.is_empty() {
         return Ok(TrustRoots::hardware());
     }

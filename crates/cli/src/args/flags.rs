@@ -59,7 +59,7 @@ fn format_of(output: Option<&str>) -> Format {
     if output == Some(JSON_WORD) { Format::Json } else { Format::Text }
 }
 
-fn file_of(output: Option<&str>) -> Option<&Path> {
+pub(crate) fn file_of(output: Option<&str>) -> Option<&Path> {
     output.filter(|word| *word != JSON_WORD).map(Path::new)
 }
 

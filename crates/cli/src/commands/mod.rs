@@ -1,6 +1,7 @@
 //! The commands, each in its file.
 
 mod certificate;
+mod collateral;
 mod completion;
 mod documentation;
 mod manifest_check;
@@ -49,6 +50,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<ExitStat
             Some(command) => recover_offline::run(global, command, output),
         },
         Command::PackageInfo(arguments) => package_info::run(arguments, output),
+        Command::Collateral(command) => collateral::run(global, command, output),
         Command::Profile(command) => profile::run(global, command, output),
         Command::Completion { shell, no_descriptions } => completion::run(*shell, !no_descriptions, output),
         Command::Documentation { man } => documentation::run(man.as_deref(), output),

@@ -7,6 +7,7 @@
 mod fake;
 
 mod bad_input;
+mod collateral;
 mod commands;
 mod compatibility;
 mod coordinator;
