@@ -1,5 +1,6 @@
 //! The command line.
 
+mod canaries;
 mod collateral;
 mod image;
 
@@ -14,6 +15,7 @@ use marblerun_software_tee::{DevelopmentRoot, PlatformError, RootError, RootOpti
 use rustls_pki_types::UnixTime;
 use serde::Serialize;
 
+use canaries::CanaryArguments;
 use collateral::CollateralCommand;
 
 use crate::device::Quoting;
@@ -34,7 +36,8 @@ const MAX_KEY_LEN: usize = 64 * 1024;
 ///
 /// Exit codes of `run`: those of Occlum (the program's code & 0x7F, 128 + signal, 127 if it cannot be started), and
 /// 201 wrong instance or argument, 202 no private root possible, 203 another seccomp listener, 204 no usable development
-/// root, 205 the instance is running already, 206 a system call failed.
+/// root, 205 the instance is running already, 206 a system call failed, 207 a planted secret crossed the border (whatever
+/// the program's own code).
 #[derive(Debug, Parser)]
 #[command(name = "marble-sim", version)]
 struct CommandLine {
@@ -120,6 +123,8 @@ struct RunArguments {
     /// Simulate although this machine has a real TEE
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    canaries: CanaryArguments,
     /// The program, an absolute path in the image, and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     command: Vec<String>,
@@ -215,6 +220,8 @@ fn run_program(arguments: RunArguments) -> CommandResult {
     }
     let (instance, identity) = open_instance(&arguments.instance)?;
     let root = open_platform(&arguments.platform)?;
+    let environment: Vec<_> = std::env::vars_os().collect();
+    let border = arguments.canaries.border(&instance, &arguments.command, &environment)?;
     let outcome = run::run(Run {
         instance,
         identity,
@@ -226,10 +233,13 @@ fn run_program(arguments: RunArguments) -> CommandResult {
             _ => Quoting::Dcap,
         },
         command: arguments.command,
-        environment: std::env::vars_os().collect(),
-        watchers: Watchers::default(),
+        environment,
+        watchers: Watchers { border: border.clone() },
     });
-    Ok(outcome.into())
+    match border {
+        Some(border) => Ok(arguments.canaries.finish(&border, outcome)?.into()),
+        None => Ok(outcome.into()),
+    }
 }
 
 fn open_instance(

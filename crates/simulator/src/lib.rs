@@ -28,6 +28,7 @@
 //! (the host's is used unless the image brings its own loader), limits of memory and threads. `/dev/sgx` opens for
 //! reading and writing, and EPID and the verification of quotes by the platform (ioctls 1, 2, 9, 10) always fail.
 
+pub mod border;
 pub mod calls;
 pub mod canaries;
 pub mod child;

@@ -35,6 +35,8 @@ pub enum Failure {
     InstanceBusy = 205,
     /// A system call failed that should not.
     System = 206,
+    /// A planted secret crossed the border.
+    CanaryCrossed = 207,
 }
 
 impl Outcome {

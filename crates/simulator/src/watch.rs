@@ -1,22 +1,31 @@
 //! What looks at the program's calls beside the rules of Occlum.
 
+use std::rc::Rc;
+
 use marblerun_linux::seccomp::{Answer, Notification};
 
+use crate::border::Border;
 use crate::device::CallerMemory;
 use crate::filter::Extra;
 
 /// Everything that looks at a run; nothing by default.
 #[derive(Clone, Debug, Default)]
-pub struct Watchers {}
+pub struct Watchers {
+    /// Looks for planted secrets in what leaves.
+    pub border: Option<Rc<Border>>,
+}
 
 impl Watchers {
     /// The calls that must be shown. `mark` is in those that belong to the simulator itself.
-    pub fn extras(&self, _mark: u32) -> Vec<Extra> {
-        Vec::new()
+    pub fn extras(&self, mark: u32) -> Vec<Extra> {
+        self.border.iter().flat_map(|border| border.extras(mark)).collect()
     }
 
     /// Looks at a call before anything is decided about it. An answer is final.
-    pub fn see(&self, _call: &Notification, _caller: &dyn CallerMemory) -> Option<Answer> {
+    pub fn see(&self, call: &Notification, caller: &dyn CallerMemory) -> Option<Answer> {
+        if let Some(border) = &self.border {
+            border.look(call, caller);
+        }
         None
     }
 }

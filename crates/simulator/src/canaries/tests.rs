@@ -58,7 +58,7 @@ fn a_secret_inside_of_longer_base64_is_found_at_each_alignment_and_over_lines() 
             check(&among("x ", &BASE64_STANDARD.encode(&bytes), ""), &[("key", Form::Base64)]);
             check(&among("x ", &BASE64_URL_SAFE_NO_PAD.encode(&bytes), ""), &[("key", Form::Base64)]);
         }
-        let der = [&vec![0xa5; 40 + before], SECRET, &vec![0x5a; 30]].concat();
+        let der = [&vec![0xa5; 40 + before], SECRET, &[0x5a; 30]].concat();
         for line_ending in [pem_rfc7468::LineEnding::LF, pem_rfc7468::LineEnding::CRLF] {
             let pem = pem_rfc7468::encode_string("PRIVATE KEY", line_ending, &der).unwrap();
             check(pem.as_bytes(), &[("key", Form::Pem)]);

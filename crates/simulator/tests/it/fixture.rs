@@ -47,6 +47,7 @@ fn programs() -> &'static Path {
             build(command, "cc", "install a C compiler with static libc (Debian: build-essential)");
         };
         cc("probe.c", "probe", &[]);
+        cc("leak.c", "leak", &[]);
         cc("probe.c", "probe-static", &["-static"]);
         cc("deny_namespaces.c", "deny_namespaces", &[]);
         cc("listen.c", "listen", &[]);
