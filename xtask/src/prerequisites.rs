@@ -42,6 +42,31 @@ pub const GO: Tool = Tool {
     used_for: "a statically linked test program for the simulator",
     fix: "apt-get install golang-go",
 };
+/// The interpreter's shared library: the Python sample.
+pub const PYTHON_LIBRARY: Tool = Tool {
+    program: "/usr/bin/python3",
+    probe: &[
+        "-c",
+        "import os, sys, sysconfig; get = sysconfig.get_config_var; \
+         sys.exit(not os.path.exists(os.path.join(get('LIBDIR'), get('INSTSONAME'))))",
+    ],
+    used_for: "the Python sample (the system's Python with its shared library)",
+    fix: "apt-get install libpython3-dev",
+};
+/// Redis: a sample.
+pub const REDIS: Tool = Tool {
+    program: "redis-server",
+    probe: &["--version"],
+    used_for: "the Redis sample",
+    fix: "apt-get install redis-server redis-tools",
+};
+/// curl: a client in a sample.
+pub const CURL: Tool = Tool {
+    program: "curl",
+    probe: &["--version"],
+    used_for: "the sample with mutual TLS",
+    fix: "apt-get install curl",
+};
 /// setpriv: tests as an unprivileged user.
 pub const SETPRIV: Tool = Tool {
     program: "setpriv",

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::dist;
-use crate::prerequisites::{self, CC, GO, OPENSSL, PYTHON, SETPRIV};
+use crate::prerequisites::{self, CC, CURL, GO, OPENSSL, PYTHON, PYTHON_LIBRARY, REDIS, SETPRIV};
 use crate::process::{cargo, heading, say, step};
 
 /// Runs everything; the slow suites come last.
@@ -17,7 +17,7 @@ use crate::process::{cargo, heading, say, step};
 pub fn run(workspace: &Path) -> Result<()> {
     println!("This runs all tests: of each crate, of the documentation's examples, of the whole system through its");
     println!("sockets (conformance suite), and of the premain as it is built for real Occlum images.");
-    prerequisites::require(&[CC, OPENSSL, PYTHON, GO, SETPRIV])?;
+    prerequisites::require(&[CC, OPENSSL, PYTHON, GO, SETPRIV, CURL, PYTHON_LIBRARY, REDIS])?;
     prerequisites::require_namespaces()?;
 
     heading("Build the programs that the tests start");
