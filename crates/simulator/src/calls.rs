@@ -61,6 +61,11 @@ impl Calls {
         Self { watchers, ..self }
     }
 
+    /// True if everything must end now, and the last call must not be performed.
+    pub fn end_all(&self) -> bool {
+        self.watchers.end_all()
+    }
+
     /// The answer to a call. `still_waiting` says whether the caller is the one that the notification meant.
     pub fn decide(&self, call: &Notification, sgx: Option<FileId>, still_waiting: impl Fn() -> bool) -> Answer {
         let caller = Caller { pid: call.pid, still_waiting: &still_waiting };

@@ -2,11 +2,13 @@
 
 mod canaries;
 mod collateral;
+mod hostile;
 mod image;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand};
@@ -17,9 +19,11 @@ use serde::Serialize;
 
 use canaries::CanaryArguments;
 use collateral::CollateralCommand;
+use hostile::HostileArguments;
 
 use crate::device::Quoting;
 use crate::filter::Mode;
+use crate::hostile::Hostile;
 use crate::instance::Instance;
 use crate::outcome::{Failure, Outcome};
 use crate::run::{self, Run};
@@ -37,7 +41,7 @@ const MAX_KEY_LEN: usize = 64 * 1024;
 /// Exit codes of `run`: those of Occlum (the program's code & 0x7F, 128 + signal, 127 if it cannot be started), and
 /// 201 wrong instance or argument, 202 no private root possible, 203 another seccomp listener, 204 no usable development
 /// root, 205 the instance is running already, 206 a system call failed, 207 a planted secret crossed the border (whatever
-/// the program's own code).
+/// the program's own code), 208 a step of a hostile host's plan was not reached or could not be done.
 #[derive(Debug, Parser)]
 #[command(name = "marble-sim", version)]
 struct CommandLine {
@@ -65,6 +69,12 @@ enum Command {
     ///
     /// Example: marble-sim run --instance hello -- /bin/premain-libos
     Run(RunArguments),
+    /// Runs a program under a host that does harm: a test bench for what must hold against it
+    ///
+    /// Ends with 208 if a step of the plan was not reached or could not be done.
+    ///
+    /// Example: marble-sim hostile --plan plan.json --instance hello -- /bin/premain-libos
+    Hostile(HostileArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -145,7 +155,11 @@ pub fn main() -> ExitCode {
         Command::Collateral(command) => collateral::run(command),
         Command::Image(command) => image::run(command),
         Command::Measure { instance } => measure(&instance),
-        Command::Run(arguments) => run_program(arguments),
+        Command::Run(arguments) => run_program(arguments, |_| Ok(None)),
+        Command::Hostile(arguments) => {
+            let (plan, run) = arguments.split();
+            run_program(run, |instance| plan.host(instance).map(Some))
+        }
     };
     result.unwrap_or_else(|(failure, error)| {
         say(format_args!("error: {}", chain(error.as_ref())));
@@ -214,13 +228,20 @@ fn measure(arguments: &InstanceArguments) -> CommandResult {
     print(&format!("{text}\n"))
 }
 
-fn run_program(arguments: RunArguments) -> CommandResult {
+fn run_program(
+    arguments: RunArguments,
+    host: impl FnOnce(&Instance) -> Result<Option<Rc<Hostile>>, (Failure, anyhow::Error)>,
+) -> CommandResult {
     if !arguments.force {
         refuse_on_real_tee(Path::new("/")).map_err(because(Failure::Configuration))?;
     }
     let (instance, identity) = open_instance(&arguments.instance)?;
     let root = open_platform(&arguments.platform)?;
-    let environment: Vec<_> = std::env::vars_os().collect();
+    let mut environment: Vec<_> = std::env::vars_os().collect();
+    let hostile = host(&instance)?;
+    if let Some(hostile) = &hostile {
+        hostile.begin(&mut environment);
+    }
     let border = arguments.canaries.border(&instance, &arguments.command, &environment)?;
     let outcome = run::run(Run {
         instance,
@@ -234,8 +255,12 @@ fn run_program(arguments: RunArguments) -> CommandResult {
         },
         command: arguments.command,
         environment,
-        watchers: Watchers { border: border.clone() },
+        watchers: Watchers { border: border.clone(), hostile: hostile.clone() },
     });
+    let outcome = match hostile {
+        Some(hostile) if !hostile.end() => Outcome::Failed(Failure::PlanNotFollowed),
+        _ => outcome,
+    };
     match border {
         Some(border) => Ok(arguments.canaries.finish(&border, outcome)?.into()),
         None => Ok(outcome.into()),

@@ -23,6 +23,8 @@
 //! | MRENCLAVE, MRSIGNER | [`measurement`] |
 //! | init stage: system call 363, encrypted image | [`mount_root`], [`encrypted_image`] |
 //! | exit codes | [`outcome`] |
+//! | what the host gets to see: planted secrets | [`border`], [`canaries`] |
+//! | what a hostile host does | [`hostile`] |
 //!
 //! Not reproduced: the shared address space, the cost of enclave transitions, emulated CPUID and RDTSC, Occlum's libc
 //! (the host's is used unless the image brings its own loader), limits of memory and threads. `/dev/sgx` opens for
@@ -36,6 +38,7 @@ pub mod cli;
 pub mod device;
 pub mod encrypted_image;
 pub mod filter;
+pub mod hostile;
 pub mod instance;
 pub mod isolation;
 pub mod limits;

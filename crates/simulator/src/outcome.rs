@@ -37,6 +37,8 @@ pub enum Failure {
     System = 206,
     /// A planted secret crossed the border.
     CanaryCrossed = 207,
+    /// A step of the plan of a hostile host was not reached or could not be done.
+    PlanNotFollowed = 208,
 }
 
 impl Outcome {

@@ -124,6 +124,11 @@ impl Supervisor {
             if signal.readable {
                 stop_if_asked(signals, &mut progress)?;
             }
+            if self.calls.end_all() {
+                progress.outcome.get_or_insert(Outcome::Signaled(SIGKILL as u8));
+                // It may have ended already; its end is what the loop waits for.
+                let _ = process::kill(child, SIGKILL);
+            }
             let ended = if progress.traced { self.serve_tracees(&progress)? } else { wait_for(child)? };
             if let Some(status) = ended {
                 // What the child said before its end counts more than the end itself.
@@ -222,6 +227,10 @@ impl Supervisor {
     fn answer_next(&self, listener: &Listener, sgx: Option<FileId>) -> io::Result<()> {
         let Some(call) = listener.receive()? else { return Ok(()) };
         let answer = self.calls.decide(&call, sgx, || listener.is_waiting(call.id));
+        if self.calls.end_all() {
+            // Unanswered, so that it is never performed.
+            return Ok(());
+        }
         listener.answer(call.id, answer)
     }
 
@@ -236,6 +245,10 @@ impl Supervisor {
                     // A stopped thread cannot be replaced by another; it can only die, which the answer ignores.
                     let answer = trace::call(pid)
                         .map_or(Answer::Continue, |call| self.calls.decide(&call, progress.sgx, || true));
+                    if self.calls.end_all() {
+                        let _ = process::kill(progress.child, SIGKILL);
+                        return Ok(None);
+                    }
                     trace::answer(pid, answer)?;
                 }
                 Some(Event::Signal { pid, signal }) => trace::resume(pid, signal)?,

@@ -48,6 +48,8 @@ fn programs() -> &'static Path {
         };
         cc("probe.c", "probe", &[]);
         cc("leak.c", "leak", &[]);
+        cc("victim.c", "victim", &[]);
+        cc("victim.c", "victim-static", &["-static"]);
         cc("probe.c", "probe-static", &["-static"]);
         cc("deny_namespaces.c", "deny_namespaces", &[]);
         cc("listen.c", "listen", &[]);

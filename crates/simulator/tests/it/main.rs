@@ -5,6 +5,7 @@
 mod canaries;
 mod collateral;
 mod fixture;
+mod hostile;
 mod identity;
 mod init_stage;
 mod isolation;
