@@ -84,9 +84,36 @@ impl State {
     pub(super) fn flights(&self) -> usize {
         self.entries.values().filter(|entry| entry.is_flying()).count()
     }
+}
 
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
+#[cfg(test)]
+mod tests {
+    use marblerun_attestation::{Fmspc, PckCa, Tee};
+
+    use super::*;
+
+    fn platform(number: usize) -> PlatformId {
+        let [low, high, ..] = number.to_le_bytes();
+        PlatformId { tee: Tee::Sgx, fmspc: Fmspc([low, high, 0, 0, 0, 0]), ca: PckCa::Platform }
+    }
+
+    #[test]
+    fn the_number_of_platforms_is_limited_and_those_in_use_stay() {
+        let mut state = State::default();
+        let (sender, receiver) = watch::channel(None);
+        state.entry(&platform(0)).flight = Some(receiver);
+        state.entry(&platform(1)).waiting = 1;
+        for number in 2..MAX_KEPT + 10 {
+            state.entry(&platform(number)).was_read = true;
+        }
+        assert_eq!((state.entries.len(), state.order.len()), (MAX_KEPT, MAX_KEPT));
+        assert!(state.get(&platform(0)).is_some() && state.get(&platform(1)).is_some());
+        assert!(state.get(&platform(2)).is_none());
+        assert_eq!(state.flights(), 1);
+        // A flight that ended without a word does not keep its place.
+        drop(sender);
+        assert_eq!(state.flights(), 0);
+        state.entry(&platform(9999));
+        assert!(state.get(&platform(0)).is_none());
     }
 }

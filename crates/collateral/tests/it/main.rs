@@ -1,6 +1,10 @@
-//! Integration tests: a bundle directory that changes under its reader.
+//! Integration tests: a bundle directory that changes under its reader; services that answer as they like.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod fetching;
+mod service;
+mod supplying;
 
 use std::fs;
 use std::path::{Path, PathBuf};
