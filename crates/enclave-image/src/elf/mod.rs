@@ -1,4 +1,16 @@
-//! The part of an ELF file that decides whether Occlum can load it.
+//! ELF files, as far as they decide whether and how Occlum runs them.
+//!
+//! [`examine`] looks at the beginning only and tells programs, scripts and others apart, as the program loader does.
+//! [`Program::parse`] reads what a program needs from others; [`inline_system_calls`] looks at its code.
+
+mod program;
+mod system_calls;
+#[cfg(test)]
+pub(crate) mod test_file;
+
+pub(crate) use program::glibc_version;
+pub use program::{ElfError, Import, MAX_PROGRAM_BYTES, Program, ProgramKind, RequiredVersion};
+pub use system_calls::inline_system_calls;
 
 use std::io::{self, Read, Seek, SeekFrom};
 
