@@ -79,19 +79,27 @@ pub fn add_program(image: &Path, elf: &Path, target: &Path) -> Result<(), ImageE
     };
     copy_into(image, elf, target)?;
     copy_into(image, &loader, &loader)?;
-    for library in libraries(&loader, elf)? {
+    for library in list(&loader, None, elf)? {
         copy_into(image, &library, &library)?;
     }
     Ok(())
 }
 
-fn libraries(loader: &Path, program: &Path) -> Result<Vec<PathBuf>, ImageError> {
+/// The shared libraries that `loader` finds for `program`: in `library_path`, if there is one, and in its default directories.
+///
+/// # Errors
+/// [`ImageError`]: a library is missing, or the loader cannot be run.
+pub(crate) fn list(loader: &Path, library_path: Option<&Path>, program: &Path) -> Result<Vec<PathBuf>, ImageError> {
     // musl's loader knows no cache and not the option.
     let is_musl = loader.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-musl"));
     let options: &[&str] = if is_musl { &["--list"] } else { &["--inhibit-cache", "--list"] };
     let program = program.canonicalize().map_err(io_error("find", program))?;
-    let output =
-        Command::new(loader).args(options).arg(&program).env_clear().output().map_err(io_error("run", loader))?;
+    let mut command = Command::new(loader);
+    command.args(options).env_clear();
+    if let Some(directory) = library_path {
+        command.arg("--library-path").arg(directory);
+    }
+    let output = command.arg(&program).output().map_err(io_error("run", loader))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let missing = |line: &str| line.trim().strip_suffix("=> not found").map(|name| name.trim().to_owned());
     if let Some(library) = text.lines().find_map(missing) {

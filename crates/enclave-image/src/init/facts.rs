@@ -1,0 +1,79 @@
+//! What the programs of a filled image are, read from the image itself.
+
+use std::path::Path;
+
+use super::InitError;
+use crate::elf::{MAX_PROGRAM_BYTES, Program, glibc_version};
+use crate::image_tree::ImageTree;
+use crate::loader::{self, Closure};
+use crate::sizing::{Loaded, loaded_bytes, starts_threads};
+
+/// The file of the C library.
+const GLIBC: &str = "libc.so.6";
+
+/// A program with everything that is loaded with it.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) loaded: Loaded,
+    /// It or one of its libraries starts threads.
+    pub(crate) starts_threads: bool,
+    /// The newest version of glibc that the image has, if it is glibc.
+    pub(crate) glibc: Option<(u32, u32)>,
+    /// The newest version of glibc that the program or one of its libraries asks for.
+    pub(crate) needed_glibc: Option<(u32, u32)>,
+}
+
+/// Reads the program at `path` of the image and what it loads.
+///
+/// # Errors
+/// Something is missing, cannot be loaded, or needs a newer C library than the image has.
+pub(crate) fn read(image: &ImageTree, path: &str) -> Result<Facts, InitError> {
+    let bytes = read_file(image, path)?;
+    let program = Program::parse(&bytes).map_err(|source| InitError::Elf { path: path.into(), source })?;
+    let interpreter = program.interpreter.clone().unwrap_or_default();
+    let needed_glibc = program.newest_glibc();
+    let closure = loader::closure(image, path, program, None);
+    refuse_incomplete(&closure)?;
+    let mut facts = Facts {
+        loaded: Loaded { program: loaded(&bytes), interpreter: 0, libraries: 0 },
+        starts_threads: starts_threads(bytes.as_slice()),
+        glibc: None,
+        needed_glibc,
+    };
+    let interpreter_bytes = read_file(image, &interpreter)?;
+    facts.loaded.interpreter = loaded(&interpreter_bytes);
+    // The first is the program itself.
+    for library in closure.loaded.iter().skip(1) {
+        let bytes = read_file(image, &library.path)?;
+        facts.loaded.libraries = facts.loaded.libraries.saturating_add(loaded(&bytes));
+        facts.starts_threads |= starts_threads(bytes.as_slice());
+        if Path::new(&library.path).ends_with(GLIBC) || library.name == GLIBC {
+            facts.glibc = library.program.defined_versions.iter().filter_map(|version| glibc_version(version)).max();
+        }
+        facts.needed_glibc = facts.needed_glibc.max(library.program.newest_glibc());
+    }
+    match (facts.needed_glibc, facts.glibc) {
+        (Some(needed), Some(present)) if needed > present => {
+            Err(InitError::OldGlibc { program: path.to_owned(), needed, present })
+        }
+        _ => Ok(facts),
+    }
+}
+
+fn refuse_incomplete(closure: &Closure) -> Result<(), InitError> {
+    if let Some(missing) = closure.missing.first() {
+        return Err(InitError::MissingLibrary { needed_by: missing.needed_by.clone(), name: missing.name.clone() });
+    }
+    match closure.unusable.first() {
+        Some((path, reason)) => Err(InitError::UnusableLibrary { path: path.clone(), reason: reason.clone() }),
+        None => Ok(()),
+    }
+}
+
+fn read_file(image: &ImageTree, path: &str) -> Result<Vec<u8>, InitError> {
+    image.read(path, MAX_PROGRAM_BYTES).map_err(|source| InitError::NotInImage { path: path.to_owned(), source })
+}
+
+fn loaded(bytes: &[u8]) -> u64 {
+    loaded_bytes(bytes).unwrap_or_default()
+}
