@@ -10,14 +10,19 @@ pub(crate) use manifest::{ManifestCommand, UpdateCommand};
 pub(crate) use recovery::{RecoverArguments, SignedRecoveryArguments};
 pub(crate) use secret::SecretArguments;
 
-use crate::args::package_info::PackageInfoArguments;
 use crate::args::collateral::CollateralCommand;
+use crate::args::dev::DevArguments;
+use crate::args::occlum::OcclumCommand;
+use crate::args::package_info::PackageInfoArguments;
 use crate::args::profile::ProfileCommand;
 use crate::output::Format;
 
 pub(crate) mod collateral;
+pub(crate) mod dev;
 pub(crate) mod flags;
 pub(crate) mod manifest;
+pub(crate) mod occlum;
+pub(crate) mod occlum_run;
 pub(crate) mod package_info;
 pub(crate) mod plan;
 pub(crate) mod profile;
@@ -28,7 +33,7 @@ pub(crate) mod secret;
 #[derive(Debug, Parser)]
 #[command(name = "marblerun", version, arg_required_else_help = true, max_term_width = 120)]
 #[command(
-    after_help = "Exit codes: 0 done; 1 failed, with the reason on stderr; 2 `manifest check` found something, \
+    after_help = "Exit codes: 0 done; 1 failed, with the reason on stderr; 2 `manifest check` or `occlum check` found something, \
     `manifest plan` an update that would be refused, `collateral show` what does not verify; 3 `manifest plan` found something that breaks."
 )]
 pub(crate) struct Arguments {
@@ -171,6 +176,16 @@ pub(crate) enum Command {
     /// Fetch, show and carry the vendor's data with which quotes are verified.
     #[command(subcommand, arg_required_else_help = true)]
     Collateral(CollateralCommand),
+    /// Run a Coordinator for development on this machine, until Ctrl-C.
+    #[command(
+        after_help = "The Coordinator runs in marble-sim, under a development root that is kept with its state in \
+        marblerun/dev in the user's data directory. It is no protection. Profile dev says how it is verified.\n\n\
+        Example:\n  marblerun dev --manifest manifest.json"
+    )]
+    Dev(DevArguments),
+    /// Make, judge and run instances of Occlum.
+    #[command(subcommand, arg_required_else_help = true)]
+    Occlum(OcclumCommand),
     /// Remember how deployments are reached and verified.
     #[command(subcommand, arg_required_else_help = true)]
     Profile(ProfileCommand),
@@ -249,10 +264,12 @@ impl Arguments {
             Command::Secret(arguments) => arguments.format(),
             Command::Recover(arguments) => arguments.format.format,
             Command::RecoverWithSignature(arguments) => arguments.format(),
+            Command::Occlum(command) => command.format(),
             Command::Profile(command) => command.format(),
             Command::Collateral(command) => command.format(),
             Command::Install { .. } | Command::Completion { .. } | Command::Documentation { .. } => Format::Text,
             Command::PackageInfo(arguments) => arguments.format.format,
+            Command::Dev(arguments) => arguments.format.format,
             Command::Status { format, .. } | Command::Version { format } => format.format,
         }
     }

@@ -10,10 +10,16 @@ pub(crate) enum ExitStatus {
     /// 1: not done; the error is on stderr.
     Failure,
     /// 2: `manifest check` and `manifest plan`: the manifest has errors, or warnings that were not allowed; the
-    /// update would be refused. `collateral show`: something does not verify.
+    /// update would be refused. `collateral show`: something does not verify. `occlum check`: there are errors.
     Findings,
     /// 3: only `manifest plan`: the update breaks something.
     Breaks,
+    /// 200: only `occlum run`: the program was not started.
+    NotStarted,
+    /// Only `occlum run`: what the program ended with.
+    Program(u8),
+    /// 128 + signal: only `occlum run`: a signal came before the program was started.
+    Signal(u8),
 }
 
 impl ExitStatus {
@@ -24,6 +30,9 @@ impl ExitStatus {
             Self::Failure => 1,
             Self::Findings => 2,
             Self::Breaks => 3,
+            Self::NotStarted => 200,
+            Self::Program(code) => code,
+            Self::Signal(signal) => 128 + (signal & 0x7f),
         }
     }
 }

@@ -8,9 +8,12 @@ use marblerun_attestation::{PckError, PlatformId, QuoteError, RootError};
 use marblerun_client::{AddressError, ChainError, ClientError, CredentialsError, EraConfigError, RecoveryError};
 use marblerun_collateral::{BundleError, FetchError, ProofError, QcnlFileError};
 use marblerun_enclave_image::EnclaveError;
+use marblerun_enclave_image::check::CheckError;
 use marblerun_json::DecodeError;
 use marblerun_pki::pem::PemError;
 
+use crate::commands::occlum::run::RunError;
+use crate::development::DevelopmentError;
 use crate::exit::ExitStatus;
 use crate::findings::Findings;
 use crate::head::Difference;
@@ -183,12 +186,26 @@ pub(crate) enum Cause {
     ManifestForm { reason: String },
     #[error("Coordinator public key {}: {reason}", path.display())]
     PublicKeyFile { path: PathBuf, reason: String },
+    #[error("manifest {}", path.display())]
+    Manifest {
+        path: PathBuf,
+        #[source]
+        source: DecodeError,
+    },
+    #[error(transparent)]
+    OcclumCheck(#[from] CheckError),
     #[error(transparent)]
     Enclave(#[from] EnclaveError),
     #[error(transparent)]
     Program(#[from] ProgramNotFound),
     #[error(transparent)]
     Simulator(#[from] SimulatorError),
+    #[error(transparent)]
+    Development(#[from] DevelopmentError),
+    #[error(transparent)]
+    OcclumRun(RunError),
+    #[error(transparent)]
+    NotStarted(Box<Cause>),
     #[error("{}", path.display())]
     ManifestEdit {
         path: PathBuf,
@@ -270,12 +287,24 @@ impl Failure {
     }
 
     pub(crate) fn exit_status(&self) -> ExitStatus {
-        ExitStatus::Failure
+        match self.0.as_ref() {
+            Cause::NotStarted(_) => ExitStatus::NotStarted,
+            _ => ExitStatus::Failure,
+        }
+    }
+
+    /// The same failure of a command whose exit code is otherwise that of the program that it starts.
+    pub(crate) fn before_the_program(self) -> Self {
+        Self(Box::new(Cause::NotStarted(self.0)))
     }
 
     /// What the user can do.
     pub(crate) fn hint(&self) -> Option<String> {
-        let fixed = match self.0.as_ref() {
+        Self::hint_of(&self.0)
+    }
+
+    fn hint_of(cause: &Cause) -> Option<String> {
+        let fixed = match cause {
             Cause::Address(error) => error.hint(),
             Cause::Client(error) => error.hint(),
             Cause::EraConfig { source, .. } => source.hint(),
@@ -313,12 +342,17 @@ impl Failure {
             Cause::Credentials(error) => error.hint(),
             Cause::Recovery(error) | Cause::RecoveryKeyFile { source: error, .. } => error.hint(),
             Cause::Enclave(error) => error.hint(),
+            Cause::Manifest { .. } => Some("`marblerun manifest check` says more"),
+            Cause::OcclumCheck(error) => error.hint(),
             Cause::NoState { .. } => Some(
                 "a Coordinator of another kind may answer; --accept-other-state goes on nevertheless and forgets the state",
             ),
             Cause::Profile { .. } => Some("correct the file, or write it anew with `marblerun profile add --replace`"),
             Cause::NoProfile { known, .. } if known.is_empty() => Some("`marblerun profile add` makes one"),
             Cause::Simulator(error) => error.hint(),
+            Cause::Development(error) => error.hint(),
+            Cause::OcclumRun(error) => error.hint(),
+            Cause::NotStarted(cause) => return Self::hint_of(cause),
             Cause::ManifestEdit { source, .. } => source.hint(),
             Cause::Program(error) => return Some(error.hint()),
             Cause::NoProfile { known, .. } => return Some(format!("there are: {}", known.join(", "))),

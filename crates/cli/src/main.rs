@@ -6,6 +6,7 @@ mod args;
 mod cache;
 mod commands;
 mod credentials;
+mod development;
 mod exit;
 mod failure;
 mod files;

@@ -3,6 +3,7 @@
 mod certificate;
 mod collateral;
 mod completion;
+mod dev;
 mod documentation;
 mod manifest_check;
 mod manifest_get;
@@ -12,6 +13,7 @@ mod manifest_set;
 mod manifest_signature;
 mod manifest_update;
 mod manifest_verify;
+pub(crate) mod occlum;
 mod package_info;
 mod profile;
 mod recover;
@@ -51,6 +53,8 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<ExitStat
         },
         Command::PackageInfo(arguments) => package_info::run(arguments, output),
         Command::Collateral(command) => collateral::run(global, command, output),
+        Command::Dev(arguments) => dev::run(arguments, output),
+        Command::Occlum(command) => occlum::run(global, command, output),
         Command::Profile(command) => profile::run(global, command, output),
         Command::Completion { shell, no_descriptions } => completion::run(*shell, !no_descriptions, output),
         Command::Documentation { man } => documentation::run(man.as_deref(), output),

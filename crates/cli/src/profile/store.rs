@@ -105,10 +105,13 @@ impl Store {
         // Nothing of it must be in force without the rest, so that the profile itself goes first.
         let path = self.file(name);
         fs::remove_file(&path).map_err(|source| Cause::Write { what: WHAT, path, source })?;
-        for path in [self.certificates(name), self.head(name)] {
-            remove_if_there(WHAT, path)?;
-        }
+        self.forget_state(name)?;
         if self.default()?.as_ref() == Some(name) { self.set_default(None) } else { Ok(()) }
+    }
+
+    /// Removes what is remembered of the deployment that a profile names: certificates and state.
+    pub(crate) fn forget_state(&self, name: &Name) -> Result<(), Cause> {
+        [self.certificates(name), self.head(name)].into_iter().try_for_each(|path| remove_if_there(WHAT, path))
     }
 
     /// The profile's own certificate cache.

@@ -1,0 +1,117 @@
+//! A manifest's file, whenever it changes.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::failure::{Cause, Failure};
+use crate::findings::Findings;
+use crate::manifest_file::ManifestFile;
+use crate::output::Output;
+
+/// What a file looked like without being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Look {
+    modified: (i64, i64),
+    changed: (i64, i64),
+    bytes: u64,
+    inode: u64,
+}
+
+impl Look {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self {
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            bytes: metadata.len(),
+            inode: metadata.ino(),
+        })
+    }
+}
+
+/// A file that is looked at now and then.
+#[derive(Debug)]
+pub(super) struct Watched {
+    path: PathBuf,
+    /// Before the first look: nothing.
+    last: Option<Option<Look>>,
+    content: Option<Vec<u8>>,
+}
+
+/// A content of the file that was not there before.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    /// The file.
+    pub(super) path: PathBuf,
+}
+
+impl Watched {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), last: None, content: None }
+    }
+
+    /// Whether the file has another content than at the last call. Editors that write a new file and those that write into
+    /// the old one are both noticed; a file that is missing for a moment, or that is only touched, is no change.
+    pub(super) fn change(&mut self) -> Option<Change> {
+        let look = Look::of(&self.path);
+        let is_first = self.last.is_none();
+        if self.last == Some(look) {
+            return None;
+        }
+        self.last = Some(look);
+        let content = fs::read(&self.path).ok();
+        // Whoever named a file that is not there must be told, once.
+        if content.is_none() && !is_first || content.is_some() && content == self.content {
+            return None;
+        }
+        self.content = content;
+        Some(Change { path: self.path.clone() })
+    }
+}
+
+impl Change {
+    /// Reads the file as a manifest.
+    pub(super) fn read(&self) -> Result<ManifestFile, Failure> {
+        Ok(ManifestFile::read(&self.path)?)
+    }
+
+    /// Tells what is wrong with the manifest; fails if a Coordinator would refuse it.
+    pub(super) fn check(&self, file: &ManifestFile, output: &mut Output) -> Result<(), Failure> {
+        let mut findings = Findings::of(&file.bytes, &file.notes);
+        findings.locate_in(&file.source);
+        if !findings.are_acceptable(true) {
+            return Err(Cause::Findings { path: self.path.clone(), findings }.into());
+        }
+        Ok(findings.warn(&self.path, output)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_new_content_is_a_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("m.json");
+        let mut watched = Watched::new(&path);
+        assert!(watched.change().is_some(), "a missing file is told of");
+        assert!(watched.change().is_none(), "once");
+        fs::write(&path, "{}").unwrap();
+        assert!(watched.change().is_some());
+        assert!(watched.change().is_none());
+        // Touched.
+        fs::File::options().write(true).open(&path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert!(watched.change().is_none());
+        fs::remove_file(&path).unwrap();
+        assert!(watched.change().is_none());
+        // Replaced, as editors do; the same content is no change.
+        let new = directory.path().join("new");
+        for (content, is_change) in [("{}", false), ("{ }", true)] {
+            fs::write(&new, content).unwrap();
+            fs::rename(&new, &path).unwrap();
+            assert_eq!(watched.change().is_some(), is_change, "{content}");
+        }
+    }
+}

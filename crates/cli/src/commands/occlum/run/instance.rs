@@ -1,0 +1,371 @@
+//! What runs: the instance with its manifest's entry, and a copy of it that can be pinned.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use marblerun_enclave_image::entry_points::check_entry_point;
+use marblerun_enclave_image::occlum_json::{self, OcclumJson};
+use marblerun_manifest::Manifest;
+
+use super::RunError;
+use crate::args::occlum_run::RunArguments;
+use crate::failure::Failure;
+use crate::files;
+use crate::manifest_file::ManifestFile;
+
+/// The file in the image that names the only Coordinator.
+const PIN: &str = "etc/marblerun/coordinator.json";
+/// The premain, where the entry point is a directory.
+const PREMAIN: &str = "/bin/premain-libos";
+const MARBLE_TYPE: &str = "EDG_MARBLE_TYPE";
+/// Begins the names of working directories; the process id follows.
+const WORK: &str = "marblerun-run-";
+
+/// An instance and what a manifest says about it.
+#[derive(Debug)]
+pub(super) struct Instance {
+    directory: PathBuf,
+    config: OcclumJson,
+    /// The manifest's text.
+    pub(super) manifest: String,
+    /// Name of the Marble type.
+    pub(super) marble: String,
+    /// Name of its package.
+    pub(super) package: String,
+    /// Whether the type has to be given by the environment.
+    pub(super) type_is_untrusted: bool,
+    /// Path in the image of the program that is started.
+    pub(super) program: String,
+}
+
+impl Instance {
+    /// Reads the configuration and the manifest.
+    pub(super) fn read(arguments: &RunArguments) -> Result<Self, Failure> {
+        let directory = &arguments.directory;
+        let path = directory.join("Occlum.json");
+        let text = files::read("configuration", &path, occlum_json::MAX_LEN as usize)?;
+        let config = OcclumJson::parse(&text).map_err(|source| RunError::Config { path, source })?;
+        let path = arguments.manifest.clone().unwrap_or_else(|| directory.join("manifest.json"));
+        let manifest = ManifestFile::read(&path)?.bytes;
+        let decoded =
+            Manifest::decode(&manifest).map_err(|source| RunError::Manifest { path: path.clone(), source })?;
+        let measured = config.env.default.iter().find_map(|entry| entry.strip_prefix(MARBLE_TYPE)?.strip_prefix('='));
+        let names = || decoded.marbles.keys().cloned().collect::<Vec<_>>().join(", ");
+        let marble = match (&arguments.marble, measured) {
+            (Some(given), Some(measured)) if given != measured => {
+                return Err(RunError::OtherType { given: given.clone(), measured: measured.to_owned() }.into());
+            }
+            (Some(name), _) => name.clone(),
+            (None, Some(measured)) => measured.to_owned(),
+            (None, None) => match decoded.marbles.keys().collect::<Vec<_>>().as_slice() {
+                [only] => (*only).clone(),
+                _ => return Err(RunError::WhichMarble { path, names: names() }.into()),
+            },
+        };
+        let Some(entry) = decoded.marbles.get(&marble) else {
+            return Err(RunError::NoMarble { path, marble, names: names() }.into());
+        };
+        let type_is_untrusted = measured.is_none();
+        if type_is_untrusted && !config.env.untrusted.iter().any(|name| name == MARBLE_TYPE) {
+            return Err(RunError::TypeNotPassed { marble }.into());
+        }
+        let image = directory.join("image");
+        let program = program(&config, &image)?;
+        // Checked here, where nothing has been started yet.
+        check_entry_point(&config, &program).map_err(RunError::EntryPoint)?;
+        Ok(Self {
+            directory: directory.canonicalize().map_err(super::io_error("read", directory))?,
+            package: entry.package.clone(),
+            manifest: String::from_utf8_lossy(&manifest).into_owned(),
+            config,
+            marble,
+            type_is_untrusted,
+            program,
+        })
+    }
+
+    /// Makes the copy in a working directory: the image by links, so that no content is copied where both are on one file
+    /// system; everything else but what was built and written is the instance's own.
+    pub(super) fn copy_to(&self, work: &Path) -> Result<Copy, RunError> {
+        let copy = work.join("instance");
+        create(&copy)?;
+        for entry in list(&self.directory)? {
+            let (from, to) = (self.directory.join(&entry), copy.join(&entry));
+            match entry.to_str() {
+                Some("image") => link_tree(&from, &to, Path::new(""))?,
+                // What was written in an earlier run belongs to another Marble.
+                Some("run" | "build") => {}
+                Some("Occlum.json") => fs::copy(&from, &to).map(drop).map_err(super::io_error("copy", &from))?,
+                _ => symlink(&from, &to).map_err(super::io_error("link", &from))?,
+            }
+        }
+        for mount in self.config.mount.iter().filter(|mount| mount.kind == "hostfs") {
+            let source = copy.join(mount.source.as_deref().unwrap_or("."));
+            if fs::symlink_metadata(&source).is_err() && !leaves(mount.source.as_deref()) {
+                create(&source)?;
+            }
+        }
+        Ok(Copy { directory: copy })
+    }
+
+    /// A directory for everything that this run makes, for the user alone: in the temporary directory if that is on the
+    /// image's file system, else beside the instance, else in the temporary directory nevertheless.
+    pub(super) fn work_directory(&self) -> Result<WorkDirectory, RunError> {
+        let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
+        let temporary = std::env::temp_dir();
+        let beside = self.directory.parent().unwrap_or(&self.directory).to_owned();
+        // A host mount outside of the instance is found from a copy beside it only.
+        let must_be_beside = self.config.mount.iter().any(|mount| leaves(mount.source.as_deref()));
+        let is_near = device(&temporary) == device(&self.directory.join("image"));
+        let mut candidates = if is_near && !must_be_beside { vec![temporary, beside] } else { vec![beside, temporary] };
+        if must_be_beside {
+            candidates.truncate(1);
+        }
+        let mut result = Err(io::Error::from(io::ErrorKind::NotFound));
+        for parent in &candidates {
+            WorkDirectory::remove_stale(parent);
+            result = WorkDirectory::create(parent);
+            if let Ok(directory) = result {
+                return Ok(directory);
+            }
+        }
+        let parent = candidates.pop().unwrap_or_default();
+        result.map_err(super::io_error("create a directory in", &parent))
+    }
+}
+
+/// The program that the host starts: the premain if it is allowed, else the only entry point.
+fn program(config: &OcclumJson, image: &Path) -> Result<String, RunError> {
+    let is_file = |path: &str| image.join(path.trim_start_matches('/')).is_file();
+    if is_file(PREMAIN) && check_entry_point(config, PREMAIN).is_ok() {
+        return Ok(PREMAIN.to_owned());
+    }
+    let files: Vec<_> = config.entry_points.iter().filter(|path| is_file(path)).collect();
+    match files.as_slice() {
+        [only] => Ok((*only).clone()),
+        _ => Err(RunError::WhichProgram { entry_points: config.entry_points.join(", ") }),
+    }
+}
+
+/// Whether a mount's source is relative and lies outside of the instance.
+fn leaves(source: Option<&str>) -> bool {
+    source.is_some_and(|source| {
+        !source.starts_with('/') && Path::new(source).components().any(|part| part == Component::ParentDir)
+    })
+}
+
+/// The copy of an instance.
+#[derive(Debug)]
+pub(super) struct Copy {
+    /// The directory.
+    pub(super) directory: PathBuf,
+}
+
+impl Copy {
+    /// Names the only Coordinator that may configure the Marble, by the SHA-256 of its root certificate.
+    pub(super) fn pin(&self, root_hash: &str) -> Result<(), RunError> {
+        let path = self.directory.join("image").join(PIN);
+        let parent = path.parent().unwrap_or(&self.directory);
+        create(parent)?;
+        // A new file: the instance has no part in it.
+        fs::write(&path, format!("{{\"RootSHA256\": \"{root_hash}\"}}\n")).map_err(super::io_error("write", &path))
+    }
+}
+
+fn create(directory: &Path) -> Result<(), RunError> {
+    fs::create_dir_all(directory).map_err(super::io_error("create", directory))
+}
+
+fn list(directory: &Path) -> Result<Vec<std::ffi::OsString>, RunError> {
+    let read = || fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>();
+    read().map_err(super::io_error("read", directory))
+}
+
+/// Copies a directory: directories and symbolic links are made anew, files are linked, or copied where they cannot be.
+/// The pin is left out. `relative` is the path from the top.
+fn link_tree(from: &Path, to: &Path, relative: &Path) -> Result<(), RunError> {
+    create(to)?;
+    for name in list(from)? {
+        let (from, to, relative) = (from.join(&name), to.join(&name), relative.join(&name));
+        let metadata = fs::symlink_metadata(&from).map_err(super::io_error("read", &from))?;
+        if metadata.is_dir() {
+            link_tree(&from, &to, &relative)?;
+        } else if metadata.is_symlink() {
+            let target = fs::read_link(&from).map_err(super::io_error("read", &from))?;
+            symlink(target, &to).map_err(super::io_error("link", &from))?;
+        } else if relative != Path::new(PIN) && fs::hard_link(&from, &to).is_err() {
+            // Another file system, or a file of another user.
+            fs::copy(&from, &to).map_err(super::io_error("copy", &from))?;
+        }
+    }
+    // Directories are measured with their permissions, which may forbid to fill them.
+    let permissions = fs::metadata(from).map_err(super::io_error("read", from))?.permissions();
+    fs::set_permissions(to, permissions).map_err(super::io_error("create", to))
+}
+
+/// A directory that is removed with this value.
+#[derive(Debug)]
+pub(super) struct WorkDirectory(PathBuf);
+
+impl WorkDirectory {
+    fn create(parent: &Path) -> io::Result<Self> {
+        let path = parent.join(format!(".{WORK}{}", std::process::id()));
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+
+    /// Removes what runs left that were killed.
+    fn remove_stale(parent: &Path) {
+        let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+        for entry in entries {
+            let name = entry.file_name();
+            let owner = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_prefix(WORK)?.parse::<u32>().ok());
+            if owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists()) {
+                // Of another user, or in use: it stays.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for WorkDirectory {
+    fn drop(&mut self) {
+        // A next run removes what remains.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const CONFIG: &str = r#"{"resource_limits": {"user_space_size": "1MB", "kernel_space_heap_size": "1MB",
+        "kernel_space_stack_size": "1MB", "max_num_of_threads": 4}, "process": {"default_stack_size": "8MB",
+        "default_heap_size": "1MB", "default_mmap_size": "1MB"}, "entry_points": ["/bin"], "env": {"default":
+        ["EDG_MARBLE_TYPE=web"], "untrusted": []}, "metadata": {"product_id": 0, "version_number": 0, "debuggable": true},
+        "mount": [{"target": "/", "type": "unionfs", "options": {"layers": [{"target": "/", "type": "sefs", "options":
+        {"MAC": ""}}, {"target": "/", "type": "sefs"}]}}, {"target": "/host", "type": "hostfs", "source": "./host"}]}"#;
+    const MANIFEST: &str = r#"{"Packages": {"p": {"UniqueID": ""}}, "Marbles": {"web": {"Package": "p"},
+        "db": {"Package": "p"}}}"#;
+
+    fn directory(config: &str, manifest: &str) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        for name in ["image/bin", "image/etc/marblerun", "run/mount", "build/lib"] {
+            fs::create_dir_all(path(name)).unwrap();
+        }
+        fs::write(path("Occlum.json"), config).unwrap();
+        fs::write(path("manifest.json"), manifest).unwrap();
+        fs::write(path("image/bin/app"), "app").unwrap();
+        fs::write(path("image/etc/marblerun/coordinator.json"), "old").unwrap();
+        symlink("app", path("image/bin/link")).unwrap();
+        directory
+    }
+
+    fn arguments(directory: &Path, more: &[&str]) -> RunArguments {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            arguments: RunArguments,
+        }
+        let words = ["run", directory.to_str().unwrap()].into_iter().chain(more.iter().copied());
+        <Line as clap::Parser>::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).arguments
+    }
+
+    fn read(config: &str, manifest: &str, more: &[&str]) -> Result<Instance, String> {
+        let directory = directory(config, manifest);
+        fs::write(directory.path().join("image/bin/premain-libos"), "").unwrap();
+        Instance::read(&arguments(directory.path(), more)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_entry_of_the_manifest_is_the_one_that_the_instance_is_for() {
+        let instance = read(CONFIG, MANIFEST, &[]).unwrap();
+        assert_eq!((instance.marble.as_str(), instance.package.as_str()), ("web", "p"));
+        assert_eq!((instance.program.as_str(), instance.type_is_untrusted), (PREMAIN, false));
+        let untyped = CONFIG
+            .replace("\"EDG_MARBLE_TYPE=web\"", "")
+            .replace("\"untrusted\": []", "\"untrusted\": [\"EDG_MARBLE_TYPE\"]");
+        let instance = read(&untyped, MANIFEST, &["--marble", "db"]).unwrap();
+        assert!(instance.type_is_untrusted && instance.marble == "db");
+        for (config, manifest, more, expected) in [
+            (CONFIG, MANIFEST, &["--marble", "db"][..], "measured EDG_MARBLE_TYPE is \"web\""),
+            (CONFIG, r#"{"Marbles": {"db": {}}}"#, &[], "no Marble \"web\", only db"),
+            (&untyped, MANIFEST, &[], "several Marbles: db, web"),
+            (&CONFIG.replace("\"EDG_MARBLE_TYPE=web\"", ""), MANIFEST, &["--marble", "db"], "EDG_MARBLE_TYPE"),
+            (&CONFIG.replace("[\"/bin\"]", "[\"/sbin\"]"), MANIFEST, &[], "/sbin"),
+            ("{}", MANIFEST, &[], "Occlum.json"),
+            (CONFIG, "[]", &[], "manifest.json"),
+        ] {
+            let error = read(config, manifest, more).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_only_program_is_the_entry_point_where_there_is_no_premain() {
+        let directory = directory(&CONFIG.replace("[\"/bin\"]", "[\"/bin/app\"]"), MANIFEST);
+        assert_eq!(Instance::read(&arguments(directory.path(), &[])).unwrap().program, "/bin/app");
+        let other = self::directory(CONFIG, MANIFEST);
+        let error = Instance::read(&arguments(other.path(), &[])).unwrap_err().to_string();
+        assert!(error.contains("entry point") && error.contains("/bin"), "{error}");
+    }
+
+    #[test]
+    fn a_copy_shares_contents_but_not_the_pin_nor_what_was_written() {
+        let directory = directory(&CONFIG.replace("[\"/bin\"]", "[\"/bin/app\"]"), MANIFEST);
+        let original = |name: &str| directory.path().join(name);
+        fs::set_permissions(original("image/bin"), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(original("host-file"), "mine").unwrap();
+        let instance = Instance::read(&arguments(directory.path(), &[])).unwrap();
+        let work = instance.work_directory().unwrap();
+        let copy = instance.copy_to(work.path()).unwrap();
+        copy.pin("ab").unwrap();
+        let path = |name: &str| copy.directory.join(name);
+        let inode = |path: PathBuf| fs::symlink_metadata(path).unwrap().ino();
+        assert_eq!(inode(path("image/bin/app")), inode(original("image/bin/app")));
+        assert_eq!(fs::read_link(path("image/bin/link")).unwrap(), Path::new("app"));
+        assert_eq!(fs::metadata(path("image/bin")).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(
+            fs::read_to_string(path("image/etc/marblerun/coordinator.json")).unwrap(),
+            "{\"RootSHA256\": \"ab\"}\n"
+        );
+        assert_eq!(fs::read_to_string(original("image/etc/marblerun/coordinator.json")).unwrap(), "old");
+        assert_eq!(fs::read_to_string(path("host-file")).unwrap(), "mine");
+        assert!(path("host").is_dir() && !path("run").exists() && !path("build").exists());
+        assert!(!original("host").exists());
+        let path = work.path().to_owned();
+        drop(work);
+        assert!(!path.exists() && original("image/bin/app").exists());
+    }
+
+    #[test]
+    fn a_host_mount_outside_of_the_instance_is_found_from_the_copy() {
+        let top = tempfile::tempdir().unwrap();
+        let directory = directory(&CONFIG.replace("./host", "../shared"), MANIFEST);
+        let inner = top.path().join("inner");
+        fs::rename(directory.path(), &inner).unwrap();
+        fs::write(inner.join("image/bin/premain-libos"), "").unwrap();
+        let instance = Instance::read(&arguments(&inner, &[])).unwrap();
+        let work = instance.work_directory().unwrap();
+        assert_eq!(work.path().parent(), Some(top.path().canonicalize().unwrap().as_path()));
+    }
+
+    #[test]
+    fn what_killed_runs_left_is_removed_and_what_runs_is_not() {
+        let parent = tempfile::tempdir().unwrap();
+        let stale = parent.path().join(format!(".{WORK}{}", u32::MAX));
+        fs::create_dir(&stale).unwrap();
+        let ours = WorkDirectory::create(parent.path()).unwrap();
+        WorkDirectory::remove_stale(parent.path());
+        assert!(!stale.exists() && ours.path().exists());
+    }
+}
