@@ -305,6 +305,16 @@ pub fn default_signals() -> io::Result<()> {
     Ok(())
 }
 
+/// Gives SIGPIPE its default action: Rust's runtime ignores it, and ignored signals stay ignored across `execve`.
+///
+/// # Errors
+/// The errno of `signal`.
+pub fn default_pipe_signal() -> io::Result<()> {
+    // SAFETY: SIG_DFL is a valid disposition.
+    let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// The stack limit (`RLIMIT_STACK`, soft value) of another process in bytes.
 ///
 /// # Errors

@@ -1,14 +1,15 @@
 //! Becoming the application.
 
 use std::convert::Infallible;
-use std::ffi::{OsStr, OsString};
-use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use marblerun_linux::limits::{self, Limit, Resource};
+use marblerun_linux::process;
 use marblerun_marble::Launch;
 
 /// Occlum keeps arguments, environment and tables in this part of a new process' stack …
@@ -58,10 +59,42 @@ pub(crate) fn exec(launch: Launch, last: impl FnOnce()) -> Result<Infallible, Ex
     let path = locate(launch.program())?;
     let argv0 = argv0(&path);
     make_room(launch.argument_area_bytes(&argv0))?;
-    let mut command = Command::new(&path);
-    command.arg0(&argv0).args(launch.argv.iter().skip(1)).env_clear().envs(launch.environment);
+    let call = Call::new(&path, argv0, launch).map_err(|source| explain(path.clone(), source))?;
     last();
-    Err(explain(path, command.exec()))
+    Err(explain(path, call.execute()))
+}
+
+/// What `execve` reads. Not by the standard library, whose `exec` starts a shell for files of unknown format.
+struct Call {
+    program: CString,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+impl Call {
+    fn new(path: &Path, argv0: OsString, launch: Launch) -> io::Result<Self> {
+        let c_string = |text: OsString| CString::new(text.into_vec()).map_err(io::Error::from);
+        let arguments = std::iter::once(argv0).chain(launch.argv.into_iter().skip(1));
+        let variables = launch.environment.into_iter().map(|(mut name, value)| {
+            name.reserve_exact(value.len() + 2);
+            name.push("=");
+            name.push(value);
+            name
+        });
+        Ok(Self {
+            program: c_string(path.into())?,
+            arguments: arguments.map(c_string).collect::<io::Result<_>>()?,
+            environment: variables.map(c_string).collect::<io::Result<_>>()?,
+        })
+    }
+
+    /// Returns only if it failed.
+    fn execute(&self) -> io::Error {
+        match process::default_pipe_signal() {
+            Ok(()) => process::exec(&self.program, &self.arguments, &self.environment),
+            Err(error) => error,
+        }
+    }
 }
 
 /// The path to execute. There is no search: a name without a slash lies in the working directory.
@@ -94,28 +127,92 @@ fn argv0(path: &Path) -> OsString {
 
 /// Says in words what the errno of `execve` means in Occlum (and on Linux).
 fn explain(path: PathBuf, source: io::Error) -> ExecError {
-    const EINVAL: i32 = 22;
-    const ENOEXEC: i32 = 8;
     const E2BIG: i32 = 7;
+    const ENOEXEC: i32 = 8;
     const ENOMEM: i32 = 12;
+    const EACCES: i32 = 13;
+    const EINVAL: i32 = 22;
     let reason = match source.raw_os_error() {
-        Some(ENOEXEC) => "not a program for this machine: wrong format, or a script without #!",
-        Some(EINVAL) => {
-            "the LibOS cannot load it: expected a 64-bit position-independent program with an interpreter (PT_INTERP), \
-             got perhaps a static one"
-        }
+        Some(ENOEXEC) => Format::of(&path).reason(),
+        Some(EINVAL) => match Format::of(&path) {
+            Format::Program => {
+                "the LibOS cannot load it: expected a 64-bit position-independent program with an interpreter \
+                 (PT_INTERP), got perhaps a static one"
+            }
+            other => other.reason(),
+        },
         Some(E2BIG | ENOMEM) => {
             "not enough memory for it beside the premain: user_space_size and the default sizes in Occlum.json must \
              hold both, and the stack its arguments and environment"
         }
-        _ if source.kind() == io::ErrorKind::PermissionDenied => {
-            "not executable: the file lacks the execute permission"
+        Some(EACCES) if has_execute_permission(&path) => {
+            "its interpreter, or a directory of its path, does not have the execute permission"
         }
-        _ if source.kind() == io::ErrorKind::NotFound => "its interpreter is not in the image",
+        Some(EACCES) => "not executable: the file lacks the execute permission",
+        _ if source.kind() == io::ErrorKind::NotFound => match Format::of(&path) {
+            Format::Script => "the program in its line with #! is not in the image",
+            _ => "its interpreter (PT_INTERP) is not in the image",
+        },
         _ => "execve failed",
     };
     ExecError::Refused { path, reason, source }
 }
+
+/// True also if nobody can say.
+fn has_execute_permission(path: &Path) -> bool {
+    path.metadata().map_or(true, |metadata| metadata.permissions().mode() & 0o111 != 0)
+}
+
+/// What a file that was not executed looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    /// Begins with `#!`.
+    Script,
+    /// A 64-bit program for x86-64.
+    Program,
+    /// Begins like a program, with another class.
+    OtherClass,
+    /// A program for another processor.
+    OtherMachine,
+    /// Nothing that can be executed, or nothing that can be read.
+    Other,
+}
+
+impl Format {
+    fn of(path: &Path) -> Self {
+        // ELF header: magic, class at 4, machine at 18.
+        let mut head = Vec::with_capacity(ELF_HEAD_LEN);
+        let read = File::open(path).and_then(|file| file.take(ELF_HEAD_LEN as u64).read_to_end(&mut head));
+        match head.as_slice() {
+            _ if read.is_err() => Self::Other,
+            [b'#', b'!', ..] => Self::Script,
+            [0x7f, b'E', b'L', b'F', class, ..] if *class != ELF_CLASS_64 => Self::OtherClass,
+            [0x7f, b'E', b'L', b'F', .., low, high] if head.len() == ELF_HEAD_LEN => {
+                if u16::from_le_bytes([*low, *high]) == ELF_MACHINE_X86_64 { Self::Program } else { Self::OtherMachine }
+            }
+            _ => Self::Other,
+        }
+    }
+
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Script => {
+                "its line with #! cannot be used: Occlum takes the whole line for the path of the interpreter"
+            }
+            Self::Program => "a damaged program, or one in a form that is not supported",
+            Self::OtherClass => "wrong format: expected a 64-bit program, got one of another width",
+            Self::OtherMachine => "wrong format: a program for another processor than x86-64",
+            Self::Other => "wrong format: neither a program nor a script that begins with #!",
+        }
+    }
+}
+
+/// Bytes of the ELF header up to the machine.
+const ELF_HEAD_LEN: usize = 20;
+/// `ELFCLASS64` of elf(5).
+const ELF_CLASS_64: u8 = 2;
+/// `EM_X86_64` of elf(5).
+const ELF_MACHINE_X86_64: u16 = 62;
 
 /// Raises the limits from which the LibOS sizes the next process, if `need` bytes do not fit otherwise.
 fn make_room(need: u64) -> Result<(), ExecError> {
@@ -219,12 +316,51 @@ mod tests {
         assert_eq!(error.to_string(), "/bin: expected a program, got a directory");
     }
 
+    #[track_caller]
+    fn check_explained(content: &[u8], mode: u32, errno: i32, words: &str) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app");
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let error = explain(path.clone(), io::Error::from_raw_os_error(errno)).to_string();
+        assert!(error.starts_with(&format!("{}: ", path.display())), "{error}");
+        assert!(error.contains(words) && !error.contains('\n'), "errno {errno}: {error:?} does not contain {words:?}");
+    }
+
+    fn elf(class: u8, machine: u16) -> Vec<u8> {
+        let mut header = vec![0; 64];
+        header[..5].copy_from_slice(&[0x7f, b'E', b'L', b'F', class]);
+        header[18..20].copy_from_slice(&machine.to_le_bytes());
+        header
+    }
+
     #[test]
     fn a_refused_program_is_explained_in_words() {
-        for (errno, word) in [(13, "not executable"), (8, "wrong format"), (22, "PT_INTERP"), (12, "user_space_size")] {
-            let error = explain("/bin/app".into(), io::Error::from_raw_os_error(errno)).to_string();
-            assert!(error.starts_with("/bin/app: ") && error.contains(word), "{error}");
+        const ENOENT: i32 = 2;
+        const ENOEXEC: i32 = 8;
+        const ENOMEM: i32 = 12;
+        const EACCES: i32 = 13;
+        const EINVAL: i32 = 22;
+        let program = elf(2, 62);
+        check_explained(&program, 0o644, EACCES, "not executable: the file lacks the execute permission");
+        check_explained(&program, 0o755, EACCES, "its interpreter, or a directory of its path");
+        check_explained(&program, 0o755, EINVAL, "PT_INTERP");
+        check_explained(&program, 0o755, ENOENT, "its interpreter (PT_INTERP) is not in the image");
+        check_explained(&program, 0o755, ENOMEM, "user_space_size");
+        check_explained(&program, 0o755, ENOEXEC, "a damaged program");
+        for errno in [ENOEXEC, EINVAL] {
+            check_explained(&elf(1, 3), 0o755, errno, "expected a 64-bit program");
+            check_explained(&elf(2, 183), 0o755, errno, "another processor");
+            check_explained(
+                b"echo no first line\n",
+                0o755,
+                errno,
+                "neither a program nor a script that begins with #!",
+            );
+            check_explained(b"\x7fELF\x02", 0o755, errno, "neither a program");
+            check_explained(b"#!/bin/sh -e\n", 0o755, errno, "its line with #! cannot be used");
         }
+        check_explained(b"#!/bin/absent\n", 0o755, ENOENT, "the program in its line with #! is not in the image");
     }
 
     // rules: OCC-12, ACT-8.9

@@ -123,15 +123,15 @@ static void dump_memory(void) {
     if (maps) fclose(maps);
 }
 
-int execvp(const char *file, char *const argv[]) {
-    int (*next)(const char *, char *const[]) = dlsym(RTLD_NEXT, "execvp");
+int execve(const char *file, char *const argv[], char *const envp[]) {
+    int (*next)(const char *, char *const[], char *const[]) = dlsym(RTLD_NEXT, "execve");
     FILE *from = status_path[0] ? fopen("/proc/self/status", "r") : NULL;
     FILE *to = from ? fopen(status_path, "w") : NULL;
     for (int c; to && (c = fgetc(from)) != EOF;) fputc(c, to);
     if (to) fclose(to);
     if (from) fclose(from);
     if (status_path[0]) dump_memory();
-    return next(file, argv);
+    return next(file, argv, envp);
 }
 
 __attribute__((destructor)) static void at_end(void) {

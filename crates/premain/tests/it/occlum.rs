@@ -1,5 +1,6 @@
 //! The whole way in a process that sees Occlum: activation, files, environment, `execve`.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -215,12 +216,52 @@ fn without_arguments_the_default_program_is_looked_for() {
 }
 
 #[test]
-fn a_program_without_execute_permission_is_explained() {
-    let mut parameters = Parameters { argv: vec!["./app".into()], ..Parameters::default() };
-    parameters.files.insert("app".into(), b"#!/bin/sh\n".to_vec());
+fn the_application_dies_of_a_broken_pipe_as_programs_do() {
+    let run = run(shell("grep SigIgn /proc/$$/status"));
+    let ignored = run.stdout().trim().rsplit('\t').next().unwrap().to_owned();
+    const SIGPIPE: u64 = 1 << 12;
+    assert_eq!(u64::from_str_radix(&ignored, 16).unwrap() & SIGPIPE, 0, "{ignored}");
+}
+
+/// A program that the Coordinator names, and for which the premain ends with one line.
+#[track_caller]
+fn check_not_started(path: &str, words: &str) {
+    let mut parameters = Parameters { argv: vec![path.into()], ..Parameters::default() };
+    parameters.files.insert("secret".into(), b"of the manifest".to_vec());
     let run = run(parameters);
     assert_eq!(run.output.status.code(), Some(1));
-    assert!(run.stderr().contains("./app: not executable: the file lacks the execute permission"), "{}", run.stderr());
+    let stderr = run.stderr();
+    let last = stderr.lines().last().unwrap();
+    assert!(last.starts_with(&format!("Error: starting the application failed: {path}: ")), "{last}");
+    assert!(last.contains(words), "{last:?} does not contain {words:?}");
+    assert_eq!(stderr.matches("Error: ").count(), 1, "{stderr}");
+    let mode = std::fs::metadata(run.directory.path().join("secret")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_is_explained_in_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = |name: &str, content: &[u8], mode: u32| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let without_permission = program("plain", b"#!/bin/sh\n", 0o644);
+    check_not_started(&without_permission, "not executable: the file lacks the execute permission");
+    check_not_started(
+        &program("script", b"echo started\n", 0o755),
+        "neither a program nor a script that begins with #!",
+    );
+    check_not_started(
+        &program("lost", b"#!/bin/absent\n", 0o755),
+        "the program in its line with #! is not in the image",
+    );
+    let mut narrow = vec![0; 64];
+    narrow[..5].copy_from_slice(b"\x7fELF\x01");
+    check_not_started(&program("narrow", &narrow, 0o755), "expected a 64-bit program");
+    check_not_started(directory.path().to_str().unwrap(), "expected a program, got a directory");
 }
 
 // rules: ACT-8.3, ACT-8.11

@@ -68,7 +68,10 @@ pub(super) fn run(command: ImageCommand) -> CommandResult {
     let done = match command {
         ImageCommand::Add { instance, file, target, init } => {
             let directory = instance.join(if init { "initfs" } else { "image" });
-            libraries::add_program(&directory, &file, &target).map_err(anyhow::Error::from)
+            // Instances have no init image of their own unless they are given one.
+            let made = if init && instance.is_dir() { fs::create_dir_all(&directory) } else { Ok(()) };
+            made.with_context(|| format!("cannot create {}", directory.display()))
+                .and_then(|()| Ok(libraries::add_program(&directory, &file, &target)?))
         }
         ImageCommand::Encrypt { instance, image_key } => encrypt(&instance, &image_key),
         ImageCommand::GenerateKey { file } => generate_key(&file),
