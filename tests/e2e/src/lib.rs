@@ -13,6 +13,7 @@ mod collateral;
 mod coordinator;
 mod deployment;
 mod documents;
+mod encrypted_image;
 mod main_job;
 mod messages;
 mod programs;
