@@ -22,6 +22,7 @@ pub(crate) mod dev;
 pub(crate) mod flags;
 pub(crate) mod manifest;
 pub(crate) mod occlum;
+pub(crate) mod occlum_init;
 pub(crate) mod occlum_run;
 pub(crate) mod package_info;
 pub(crate) mod plan;

@@ -9,6 +9,7 @@ use marblerun_client::{AddressError, ChainError, ClientError, CredentialsError, 
 use marblerun_collateral::{BundleError, FetchError, ProofError, QcnlFileError};
 use marblerun_enclave_image::EnclaveError;
 use marblerun_enclave_image::check::CheckError;
+use marblerun_enclave_image::init::InitError;
 use marblerun_json::DecodeError;
 use marblerun_pki::pem::PemError;
 
@@ -195,6 +196,10 @@ pub(crate) enum Cause {
     #[error(transparent)]
     OcclumCheck(#[from] CheckError),
     #[error(transparent)]
+    OcclumInit(#[from] InitError),
+    #[error("root certificate {}: {reason}", path.display())]
+    PinFile { path: PathBuf, reason: &'static str },
+    #[error(transparent)]
     Enclave(#[from] EnclaveError),
     #[error(transparent)]
     Program(#[from] ProgramNotFound),
@@ -344,6 +349,8 @@ impl Failure {
             Cause::Enclave(error) => error.hint(),
             Cause::Manifest { .. } => Some("`marblerun manifest check` says more"),
             Cause::OcclumCheck(error) => error.hint(),
+            Cause::OcclumInit(error) => error.hint(),
+            Cause::PinFile { .. } => Some("`marblerun certificate root` writes it"),
             Cause::NoState { .. } => Some(
                 "a Coordinator of another kind may answer; --accept-other-state goes on nevertheless and forgets the state",
             ),

@@ -5,12 +5,30 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::args::flags::FormatFlag;
+use crate::args::occlum_init::{InitArguments, PrepareArguments};
 use crate::args::occlum_run::RunArguments;
 use crate::output::Format;
 
 /// `occlum`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum OcclumCommand {
+    /// Make an Occlum instance for a program, ready to be a Marble.
+    ///
+    /// The program with its interpreter and libraries, the premain as the only entry point, a manifest that fits, and sizes that
+    /// are computed and explained.
+    #[command(
+        after_help = "A second run changes nothing. The manifest has 64 zeros for the measurement until it is known.\n\n\
+        Example:\n  marblerun occlum init hello --program ./hello_world --coordinator-root root.pem -- Hello"
+    )]
+    Init(Box<InitArguments>),
+    /// Make an existing Occlum instance a Marble with the smallest change.
+    ///
+    /// Shows the difference first. Order, unknown members and layout of Occlum.json stay; the program's files are not touched.
+    #[command(
+        after_help = "The first Occlum.json is kept as Occlum.json.before-marblerun. A second run changes nothing.\n\n\
+        Example:\n  marblerun occlum prepare ./occlum_instance --marble web --coordinator-root root.pem --dry-run"
+    )]
+    Prepare(PrepareArguments),
     /// Judge an Occlum instance, and a manifest's entry for it, before anything runs.
     ///
     /// Every breach of a rule of Occlum, of the premain and of the Coordinator, each with what to do.
@@ -50,6 +68,8 @@ pub(crate) struct CheckArguments {
 impl OcclumCommand {
     pub(crate) fn format(&self) -> Format {
         match self {
+            Self::Init(arguments) => arguments.format.format,
+            Self::Prepare(arguments) => arguments.format.format,
             Self::Check(arguments) => arguments.format.format,
             Self::Run(_) => Format::Text,
         }

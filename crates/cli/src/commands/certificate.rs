@@ -71,7 +71,7 @@ pub(crate) fn run(
 }
 
 /// A verified Coordinator may still be another one than the user talked to before.
-fn compare_with_cache(global: &Global, chain: &CertificateChain) -> Result<(), Cause> {
+pub(crate) fn compare_with_cache(global: &Global, chain: &CertificateChain) -> Result<(), Cause> {
     let path = match cache::path(global) {
         Ok(path) => path,
         // Without a place for it there is no cache to differ from.
