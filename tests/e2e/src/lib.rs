@@ -14,6 +14,7 @@ mod coordinator;
 mod deployment;
 mod documents;
 mod encrypted_image;
+mod hostile;
 mod main_job;
 mod messages;
 mod programs;

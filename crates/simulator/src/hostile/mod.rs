@@ -282,7 +282,7 @@ impl Hostile {
     fn perform(&self, action: &Action, at: &At) -> io::Result<()> {
         match action {
             // Done where the call or the environment is.
-            Action::Fail { .. } | Action::Kill | Action::Environment { .. } => Ok(()),
+            Action::Fail { .. } | Action::Note | Action::Kill | Action::Environment { .. } => Ok(()),
             Action::Clock { offset_seconds } => {
                 self.state.borrow_mut().offset_seconds = Some(*offset_seconds);
                 Ok(())

@@ -136,6 +136,8 @@ pub enum Action {
         /// With this error.
         errno: Errno,
     },
+    /// Nothing is done; the report tells of the call, to find the number that is wanted.
+    Note,
     /// Everything is killed, and the call is not performed.
     Kill,
     /// The program's clock (`CLOCK_REALTIME` and its relatives) goes wrong by so much from now on.
@@ -274,7 +276,7 @@ pub enum PlanError {
         when: &'static str,
     },
     /// Several times make no sense.
-    #[error("step {step}: times: expected 1, since only `fail` can be done several times, got {got}")]
+    #[error("step {step}: times: expected 1, since only `fail` and `note` can be done several times, got {got}")]
     Times {
         /// The step.
         step: usize,
@@ -366,13 +368,13 @@ impl Step {
         self.validate_time(step)?;
         if let At::Call(occasion) = &self.at {
             occasion.validate(step)?;
-            if occasion.times != 1 && !matches!(self.action, Action::Fail { .. }) {
+            if occasion.times != 1 && !matches!(self.action, Action::Fail { .. } | Action::Note) {
                 return Err(PlanError::Times { step, got: occasion.times });
             }
         }
         let outside = |path: &PathBuf| usable(path).then_some(()).ok_or(PlanError::Path { step });
         match &self.action {
-            Action::Fail { .. } | Action::Kill => Ok(()),
+            Action::Fail { .. } | Action::Note | Action::Kill => Ok(()),
             Action::Clock { offset_seconds: got } if got.abs_diff(0) <= MAX_OFFSET_SECONDS as u64 => Ok(()),
             Action::Clock { offset_seconds: got } => Err(PlanError::Clock { step, got: *got }),
             Action::Replace { file, with } => of_instance(step, file).and_then(|()| outside(with)),
@@ -397,6 +399,7 @@ impl Step {
         let is_call = matches!(self.at, At::Call(_));
         match &self.action {
             Action::Fail { .. } if !is_call => Err(PlanError::When { step, action: "fail", when: "at a call" }),
+            Action::Note if !is_call => Err(PlanError::When { step, action: "note", when: "at a call" }),
             Action::Kill if !is_call => Err(PlanError::When { step, action: "kill", when: "at a call" }),
             Action::Environment { .. } if self.at != At::Start => {
                 Err(PlanError::When { step, action: "environment", when: "at the start" })
@@ -414,6 +417,7 @@ impl Action {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Fail { .. } => "fail",
+            Self::Note => "note",
             Self::Kill => "kill",
             Self::Clock { .. } => "clock",
             Self::Replace { .. } => "replace",
@@ -488,6 +492,7 @@ mod tests {
             (CALL, r#"{"fail": {"errno": "EIO"}}"#),
             (r#"{"call": {"name": "quote", "nth": 2, "times": 3}}"#, r#"{"fail": {"errno": "EINVAL"}}"#),
             (r#"{"call": {"name": "open", "nth": 1, "path": "/host/state"}}"#, r#""kill""#),
+            (r#"{"call": {"name": "read", "nth": 1, "times": 1000}}"#, r#""note""#),
             ("\"start\"", r#"{"clock": {"offset_seconds": -86400}}"#),
             (CALL, r#"{"replace": {"file": "host/a", "with": "/elsewhere/b"}}"#),
             (CALL, r#"{"truncate": {"file": "run/a", "bytes": 0}}"#),
@@ -507,6 +512,7 @@ mod tests {
     #[test]
     fn what_no_plan_can_mean_is_refused_with_the_step() {
         check_refused("\"start\"", r#""kill""#, "step 1: kill is possible at a call only");
+        check_refused("\"start\"", r#""note""#, "step 1: note is possible at a call only");
         check_refused("\"end\"", r#"{"fail": {"errno": "EIO"}}"#, "fail is possible at a call only");
         check_refused(CALL, r#"{"environment": {}}"#, "environment is possible at the start only");
         check_refused("\"end\"", r#"{"clock": {"offset_seconds": 1}}"#, "clock is possible at the start or at a call");

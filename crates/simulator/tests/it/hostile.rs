@@ -63,6 +63,10 @@ fn chosen_quotes_and_calls_fail() {
     assert_eq!((&lines[1]["at"], &lines[1]["count"]), (&json!("quote"), &json!(3)));
     assert_eq!((&lines[1]["action"], &lines[1]["program"]), (&json!("fail"), &json!("/bin/victim")));
 
+    let steps = json!([{"at": {"call": {"name": "quote", "nth": 1, "times": 9}}, "do": "note"}]);
+    let lines = check(&fixture, steps, &["/bin/victim", "quotes", "2"], 0, "quote 1: made\nquote 2: made");
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+
     let steps = json!([
         {"at": at("fsync", 1), "do": {"fail": {"errno": "EIO"}}},
         {"at": {"call": {"name": "write", "nth": 2, "path": "/host"}}, "do": {"fail": {"errno": "ENOSPC"}}},
