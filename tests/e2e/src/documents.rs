@@ -28,7 +28,7 @@ use self::page::Page;
 use self::session::Session;
 
 /// The pages whose blocks are executed; no other may have console blocks.
-const PAGES: &[&str] = &["README.md", "docs/on-sgx.md", "docs/operating.md", "samples/README.md"];
+const PAGES: &[&str] = &["README.md", "docs/on-sgx.md", "docs/operating.md", "docs/simulator.md", "samples/README.md"];
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -60,6 +60,11 @@ fn a_deployment_is_operated_as_its_page_shows() {
 #[test]
 fn the_report_for_real_machines_works_where_the_simulator_stands_in() {
     follow("docs/on-sgx.md");
+}
+
+#[test]
+fn the_simulator_looks_and_harms_as_its_page_shows() {
+    follow("docs/simulator.md");
 }
 
 #[test]
