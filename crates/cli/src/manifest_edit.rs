@@ -1,22 +1,18 @@
 //! Changing a package in the text of a manifest, and nothing else in it.
 
-use std::ops::Range;
-
-use marblerun_json::{Decode, DecodeError, Decoder, ValueKind, decode_whole, folds_to};
-use marblerun_manifest::MAX_MANIFEST_BYTES;
+use marblerun_enclave_image::prepare::json_text::{self, Edits, JsonTextError, Kind, Value as Json, quoted};
+use marblerun_json::folds_to;
 
 use crate::args::package_info::By;
 
 const PACKAGES: &str = "Packages";
-/// One more level where the text does not show how it is indented.
-const INDENT: &str = "  ";
 
 /// Why a manifest's text cannot be changed.
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EditError {
     #[error("expected a manifest in JSON")]
-    NotJson(#[from] DecodeError),
+    NotJson(#[from] JsonTextError),
     #[error("{place}: expected an object")]
     NotObject { place: String },
     #[error("{place}: expected one member, got several of that name")]
@@ -39,8 +35,8 @@ impl EditError {
 /// A member of a package: its name and its value as JSON.
 pub(crate) type Value<'a> = (&'static str, &'a str);
 
-/// Writes the members of `identity` by which a package names its enclave, as far as the package has such members; else
-/// those of `by`, or all that name one enclave. A package that does not exist is added, with the members in `extra`.
+/// Writes the members of `identity` by which a package names its enclave, if it does; else those of `by`, or the one that
+/// names a single enclave. A package that does not exist is added, with the members in `extra`.
 ///
 /// Gives the new text and whether the package is new.
 ///
@@ -54,171 +50,101 @@ pub(crate) fn set_package(
     by: Option<By>,
     extra: &[Value<'_>],
 ) -> Result<(String, bool), EditError> {
-    let mut text = text.to_owned();
-    let path = [Step::Member(PACKAGES), Step::Entry(name)];
-    let package = find(&text, &path)?;
-    let is_new = package.is_none();
+    let manifest = json_text::parse(text)?;
+    let packages = member(&manifest, "manifest", PACKAGES, is_field)?;
+    let package = match packages {
+        Some(packages) => member(packages, PACKAGES, name, is_entry)?,
+        None => None,
+    };
+    let place = format!("{PACKAGES}.{name}");
     let by = match package {
-        Some(range) => {
-            let present = |by: By| by.members().iter().copied().find(|member| has(&text, range.clone(), member));
-            let there = [By::UniqueId, By::Signer].into_iter().find_map(|by| present(by).map(|member| (by, member)));
-            match (there, by) {
-                (Some((there, member)), Some(by)) if there != by => {
-                    return Err(EditError::OtherIdentity { place: place(&path), member });
-                }
-                (Some((there, _)), _) => there,
-                (None, by) => by.unwrap_or(By::UniqueId),
-            }
-        }
+        Some(package) => identity_of(package, &place, by)?,
         None => by.unwrap_or(By::UniqueId),
     };
-    for depth in 1..=path.len() {
-        if find(&text, &path[..depth])?.is_none() {
-            let parent = find(&text, &path[..depth - 1])?.unwrap_or_default();
-            text = insert(&text, parent, path[depth - 1].name(), "{}")?;
+    let wanted = || identity.iter().filter(|(member, _)| by.members().contains(member));
+    let mut edits = Edits::default();
+    match (packages, package) {
+        (_, Some(package)) if is_empty(package) => edits.replace(package, &object(wanted())),
+        (_, Some(package)) => {
+            for (name, value) in wanted() {
+                match member(package, &place, name, is_field)? {
+                    Some(old) => edits.replace(old, value),
+                    None => edits.append_member(text, package, name, value),
+                }
+            }
+        }
+        (Some(packages), None) => edits.append_member(text, packages, name, &object(wanted().chain(extra))),
+        (None, None) => {
+            let package = object(wanted().chain(extra));
+            edits.append_member(text, &manifest, PACKAGES, &format!("{{{}: {package}}}", quoted(name)));
         }
     }
-    let identity = identity.iter().filter(|(member, _)| by.members().contains(member));
-    for (member, value) in identity.chain(extra.iter().filter(|_| is_new)) {
-        let path = [path[0], path[1], Step::Member(member)];
-        text = match find(&text, &path)? {
-            Some(range) => [&text[..range.start], value, &text[range.end..]].concat(),
-            None => {
-                let package = find(&text, &path[..2])?.unwrap_or_default();
-                insert(&text, package, member, value)?
-            }
-        };
-    }
-    Ok((text, is_new))
+    Ok((edits.apply(text), package.is_none()))
 }
 
 /// Whether a package in the text has a member with this value.
-pub(crate) fn package_has(text: &str, name: &str, member: &'static str, value: &str) -> bool {
-    let path = [Step::Member(PACKAGES), Step::Entry(name), Step::Member(member)];
-    matches!(find(text, &path), Ok(Some(range)) if &text[range.clone()] == value)
-}
-
-/// A part of the way to a value.
-#[derive(Clone, Copy)]
-enum Step<'a> {
-    /// A member of a structure, whose name matches as in Go.
-    Member(&'static str),
-    /// An entry of a map, whose name is data.
-    Entry(&'a str),
-}
-
-impl<'a> Step<'a> {
-    fn name(self) -> &'a str {
-        match self {
-            Self::Member(name) => name,
-            Self::Entry(name) => name,
-        }
-    }
-
-    fn matches(self, written: &str) -> bool {
-        match self {
-            Self::Member(name) => folds_to(written, name),
-            Self::Entry(name) => written == name,
-        }
-    }
-}
-
-fn place(path: &[Step<'_>]) -> String {
-    path.iter().map(|step| step.name()).collect::<Vec<_>>().join(".")
-}
-
-/// Where the value at the end of `path` stands; `None` if there is none.
-fn find(text: &str, path: &[Step<'_>]) -> Result<Option<Range<usize>>, EditError> {
-    let (Top(mut range), _) = decode_whole(text.as_bytes(), MAX_MANIFEST_BYTES)?;
-    for (depth, step) in path.iter().enumerate() {
-        let mut found = members(text, range, &path[..depth])?.into_iter().filter(|member| step.matches(&member.name));
-        let Some(member) = found.next() else { return Ok(None) };
-        if found.next().is_some() {
-            return Err(EditError::Twice { place: place(&path[..=depth]) });
-        }
-        range = member.value;
-    }
-    Ok(Some(range))
-}
-
-fn has(text: &str, package: Range<usize>, member: &'static str) -> bool {
-    members(text, package, &[]).is_ok_and(|members| members.iter().any(|found| folds_to(&found.name, member)))
-}
-
-/// The members of the object in this range of the text.
-fn members(text: &str, range: Range<usize>, path: &[Step<'_>]) -> Result<Vec<Member>, EditError> {
-    let (Members { members, is_object }, _) =
-        decode_whole::<Members>(&text.as_bytes()[range.clone()], MAX_MANIFEST_BYTES)?;
-    if !is_object {
-        return Err(EditError::NotObject { place: if path.is_empty() { "manifest".to_owned() } else { place(path) } });
-    }
-    let shift = |member: Member| Member {
-        name: member.name,
-        value: member.value.start + range.start..member.value.end + range.start,
+pub(crate) fn package_has(text: &str, name: &str, field: &'static str, value: &str) -> bool {
+    let has = || {
+        let manifest = json_text::parse(text).ok()?;
+        let packages = member(&manifest, "", PACKAGES, is_field).ok()??;
+        let package = member(packages, "", name, is_entry).ok()??;
+        let found = member(package, "", field, is_field).ok()??;
+        text.get(found.span.clone())
     };
-    Ok(members.into_iter().map(shift).collect())
+    has() == Some(value)
 }
 
-/// Adds a member behind the last one of the object in this range, set as that one is.
-fn insert(text: &str, object: Range<usize>, name: &str, value: &str) -> Result<String, EditError> {
-    let inner = &text[object.start + 1..object.end];
-    let lead = &inner[..inner.len() - inner.trim_ascii_start().len()];
-    let member = format!("{}: {value}", serde_json::Value::from(name));
-    let last = members(text, object.clone(), &[])?.pop();
-    Ok(match last {
-        Some(Member { value: last, .. }) => {
-            [&text[..last.end], ",", if lead.is_empty() { " " } else { lead }, &member, &text[last.end..]].concat()
+/// How a package names its enclave, which must not be another way than what is asked for.
+fn identity_of(package: &Json, place: &str, by: Option<By>) -> Result<By, EditError> {
+    for there in [By::UniqueId, By::Signer] {
+        for name in there.members() {
+            if member(package, place, name, is_field)?.is_some() {
+                return match by {
+                    Some(by) if by != there => Err(EditError::OtherIdentity { place: place.to_owned(), member: name }),
+                    _ => Ok(there),
+                };
+            }
         }
-        None => {
-            // As deep as the line on which the object begins, and one more.
-            let line = text[..object.start].rfind('\n').map(|at| &text[at + 1..object.start]);
-            let indent = line.map(|line| &line[..line.len() - line.trim_start_matches([' ', '\t']).len()]);
-            let unit = if indent.is_some_and(|indent| indent.starts_with('\t')) { "\t" } else { INDENT };
-            let (begin, end) = match indent {
-                Some(indent) => (format!("\n{indent}{unit}"), format!("\n{indent}")),
-                None => (String::new(), String::new()),
-            };
-            [&text[..=object.start], &begin, &member, &end, &text[object.end - 1..]].concat()
-        }
-    })
+    }
+    Ok(by.unwrap_or(By::UniqueId))
 }
 
-struct Member {
-    name: String,
-    value: Range<usize>,
+/// Names of structures match as in Go.
+fn is_field(written: &str, name: &str) -> bool {
+    folds_to(written, name)
 }
 
-/// The range of the whole value, without white space around it.
-#[derive(Default)]
-struct Top(Range<usize>);
+/// Names of map entries are data.
+fn is_entry(written: &str, name: &str) -> bool {
+    written == name
+}
 
-impl Decode for Top {
-    fn decode(&mut self, decoder: &mut Decoder<'_>) -> Result<(), DecodeError> {
-        let start = decoder.offset();
-        self.0 = start..start + decoder.raw().len();
-        Ok(())
+/// The only member of an object whose name matches; `place` is the object's.
+fn member<'v>(
+    object: &'v Json,
+    place: &str,
+    name: &str,
+    matches: fn(&str, &str) -> bool,
+) -> Result<Option<&'v Json>, EditError> {
+    let Kind::Object(members) = &object.kind else {
+        return Err(EditError::NotObject { place: place.to_owned() });
+    };
+    let mut found = members.iter().filter(|member| matches(&member.name, name));
+    match (found.next(), found.next()) {
+        (_, Some(_)) if place == "manifest" => Err(EditError::Twice { place: name.to_owned() }),
+        (_, Some(_)) => Err(EditError::Twice { place: format!("{place}.{name}") }),
+        (member, None) => Ok(member.map(|member| &member.value)),
     }
 }
 
-#[derive(Default)]
-struct Members {
-    members: Vec<Member>,
-    is_object: bool,
+fn is_empty(object: &Json) -> bool {
+    matches!(&object.kind, Kind::Object(members) if members.is_empty())
 }
 
-impl Decode for Members {
-    fn decode(&mut self, decoder: &mut Decoder<'_>) -> Result<(), DecodeError> {
-        if decoder.kind() != ValueKind::Object {
-            decoder.raw();
-            return Ok(());
-        }
-        self.is_object = true;
-        decoder.entries(|decoder, name| {
-            let start = decoder.offset();
-            self.members.push(Member { name, value: start..start + decoder.raw().len() });
-            Ok(())
-        })
-    }
+/// Members as an object in one line.
+fn object<'a>(members: impl Iterator<Item = &'a Value<'a>>) -> String {
+    let members: Vec<_> = members.map(|(name, value)| format!("{}: {value}", quoted(name))).collect();
+    format!("{{{}}}", members.join(", "))
 }
 
 #[cfg(test)]
@@ -239,7 +165,7 @@ mod tests {
         let text = "\n{ \"z\" : 1,\n  \"packages\":{\"o\":{\"UniqueID\":\"00\"}, \"p\": {\"Debug\":false,\"uniqueid\" :\"00\" } },\"a\":[1 , 2]}\n\n";
         check(text, None, &text.replace("\"uniqueid\" :\"00\"", "\"uniqueid\" :\"ab\""));
         let text = "{\"Packages\":{\"p\":{\"SecurityVersion\":1,\"SignerID\":\"00\"}}}";
-        let expected = "{\"Packages\":{\"p\":{\"SecurityVersion\":4,\"SignerID\":\"cd\", \"ProductID\": 3}}}";
+        let expected = "{\"Packages\":{\"p\":{\"SecurityVersion\":4,\"SignerID\":\"cd\",\"ProductID\": 3}}}";
         check(text, None, expected);
         check(text, Some(By::Signer), expected);
         // Nothing changes the second time.
@@ -249,8 +175,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_added_as_the_rest_is_written() {
         let text = "{\n\t\"Packages\": {\n\t\t\"o\": {}\n\t},\n\t\"Marbles\": {}\n}\n";
-        let expected = "{\n\t\"Packages\": {\n\t\t\"o\": {},\n\t\t\"p\": {\n\t\t\t\"UniqueID\": \"ab\",\n\t\t\t\"Debug\": \
-                        true\n\t\t}\n\t},\n\t\"Marbles\": {}\n}\n";
+        let expected = "{\n\t\"Packages\": {\n\t\t\"o\": {},\n\t\t\"p\": {\"UniqueID\": \"ab\", \"Debug\": \
+                        true}\n\t},\n\t\"Marbles\": {}\n}\n";
         check(text, None, expected);
         check("{}", Some(By::UniqueId), "{\"Packages\": {\"p\": {\"UniqueID\": \"ab\", \"Debug\": true}}}");
         let text = "{\n  \"Packages\": {\n    \"p\": {\n      \"Debug\": false\n    }\n  }\n}";

@@ -12,6 +12,7 @@ mod cli_users;
 mod collateral;
 mod coordinator;
 mod deployment;
+mod dev;
 mod documents;
 mod encrypted_image;
 mod hostile;

@@ -36,7 +36,7 @@ pub(crate) async fn connect(site: &Site, client: SocketAddr) -> Result<Client, F
     let text = files::read("software root", &path, MAX_ROOT_BYTES)?;
     let certificates = pem::decode_certificates(&text).map_err(|source| Cause::RootFile { path, source })?;
     let roots = TrustRoots::software(certificates.iter().map(|der| ("development root", der.as_slice())))?;
-    let collateral = CollateralSource::directory(Bundle::open(&site.collateral(), roots.clone())?);
+    let collateral = CollateralSource::directory(Bundle::open(site.collateral(), roots.clone())?);
     let policy = Policy { expected, roots, collateral };
     let timeouts = Timeouts::default();
     let coordinator = Coordinator::new(address.clone(), timeouts);

@@ -19,7 +19,7 @@ pub(crate) use connection::{connect, reachable};
 pub(crate) use coordinator::{Addresses, Running, Start};
 pub(crate) use log::Show;
 pub(crate) use signals::Signals;
-pub(crate) use site::{Renewal, Site};
+pub(crate) use site::{Owner, Renewal, Site};
 
 /// A Coordinator for development cannot be had.
 #[non_exhaustive]

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::coordinator::PROGRAM;
 use super::{Addresses, DevelopmentError, io_error};
-use crate::failure::{Cause, Failure};
+use crate::failure::Failure;
 use crate::files;
 use crate::programs::{self, Program};
 use crate::simulator::Simulator;
@@ -28,6 +28,9 @@ const SHORTEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 const COLLATERAL_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Images of programs that are not used any more are kept this long: one of them may run.
 const IMAGE_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How often the lock is tried, and how long is waited in between.
+const LOCK_ATTEMPTS: usize = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Longest file that is read here.
 const MAX_FILE_BYTES: usize = 64 * 1024;
 
@@ -35,6 +38,15 @@ const MAX_FILE_BYTES: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
     directory: PathBuf,
+}
+
+/// Who renews the root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// The holder of [`Site::lock`].
+    Caller,
+    /// Somebody else may hold it.
+    Unknown,
 }
 
 /// What became of the development root.
@@ -60,6 +72,17 @@ impl Site {
 
     /// Keeps other processes from using the state as long as the file is open.
     pub(crate) fn lock(&self) -> Result<File, DevelopmentError> {
+        // Another command that only looks whether the state is in use holds the lock for a moment.
+        for _ in 1..LOCK_ATTEMPTS {
+            match self.try_lock() {
+                Err(DevelopmentError::Busy(_)) => std::thread::sleep(LOCK_PAUSE),
+                done => return done,
+            }
+        }
+        self.try_lock()
+    }
+
+    fn try_lock(&self) -> Result<File, DevelopmentError> {
         let path = self.directory.join("lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(io_error("open", &path))?;
@@ -101,16 +124,19 @@ impl Site {
     }
 
     /// Makes sure that there is a root that is good for a while, with collateral. A state under another root cannot be
-    /// opened, and is thrown away with it.
-    pub(crate) fn renew_root(&self, simulator: &Simulator) -> Result<Renewal, Failure> {
+    /// opened, and is thrown away with it: where it is in use, `owner` tells whether by the caller.
+    pub(crate) fn renew_root(&self, simulator: &Simulator, owner: Owner) -> Result<Renewal, Failure> {
+        // Several may start at the same time.
+        let path = self.directory.join("root.lock");
+        let lock = File::options().create(true).truncate(false).write(true).open(&path);
+        let _lock = lock.and_then(|file| file.lock().map(|()| file)).map_err(io_error("lock", &path))?;
         let root = self.root();
-        let renewal = match self.root_expires() {
-            Ok(None) => Renewal::Made,
-            Ok(Some(expires)) if expires.as_secs() > UnixTime::now().as_secs() + SHORTEST_LIFE.as_secs() => {
-                Renewal::Kept
-            }
-            Ok(Some(_)) => Renewal::Renewed,
-            Err(error) => return Err(Cause::Development(error).into()),
+        let renewal = match self.root_expires()? {
+            None => Renewal::Made,
+            Some(expires) if expires.as_secs() > UnixTime::now().as_secs() + SHORTEST_LIFE.as_secs() => Renewal::Kept,
+            // Whoever uses it can go on with it for what remains of its life.
+            Some(_) if owner == Owner::Unknown && self.is_in_use()? => Renewal::Kept,
+            Some(_) => Renewal::Renewed,
         };
         if renewal != Renewal::Kept {
             self.forget_state()?;
@@ -126,6 +152,15 @@ impl Site {
             simulator.call(&arguments)?;
         }
         Ok(renewal)
+    }
+
+    /// Whether `marblerun dev` runs.
+    fn is_in_use(&self) -> Result<bool, DevelopmentError> {
+        match self.try_lock() {
+            Ok(_lock) => Ok(false),
+            Err(DevelopmentError::Busy(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// When the root expires; `None` if there is none.
@@ -213,10 +248,8 @@ impl Site {
 
     /// Where the Coordinator of `marblerun dev` is, if that runs.
     pub(crate) fn running(&self) -> Result<Addresses, Failure> {
-        match self.lock() {
-            Err(DevelopmentError::Busy(_)) => {}
-            Err(error) => return Err(error.into()),
-            Ok(_) => return Err(DevelopmentError::NotRunning.into()),
+        if !self.is_in_use()? {
+            return Err(DevelopmentError::NotRunning.into());
         }
         let text = files::read("addresses", &self.directory.join("running.json"), MAX_FILE_BYTES);
         let text = text.map_err(|_| DevelopmentError::NotRunning)?;

@@ -20,6 +20,7 @@ fn sigstruct(is_debug: bool) -> Vec<u8> {
     bytes
 }
 
+// rules: PKG-7
 #[test]
 fn a_package_is_written_into_a_manifest_and_nothing_else_changes() {
     let place = Place::new();
@@ -51,6 +52,7 @@ fn a_package_is_written_into_a_manifest_and_nothing_else_changes() {
     }
 }
 
+// rules: PKG-8
 #[test]
 fn an_enclave_that_may_be_debugged_is_warned_of_and_its_package_says_so() {
     let place = Place::new();
@@ -67,6 +69,7 @@ fn an_enclave_that_may_be_debugged_is_warned_of_and_its_package_says_so() {
     }
 }
 
+// rules: PKG-8
 #[test]
 fn a_published_signing_key_is_warned_of() {
     let place = Place::new();

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::args::dev::DevArguments;
 use crate::credentials;
-use crate::development::{self, Addresses, DevelopmentError, Renewal, Running, Show, Signals, Site, Start};
+use crate::development::{self, Addresses, DevelopmentError, Owner, Renewal, Running, Show, Signals, Site, Start};
 use crate::exit::ExitStatus;
 use crate::failure::{Cause, Failure};
 use crate::files;
@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &DevArguments, output: &mut Output) -> Result<ExitS
     output.warn(
         "this is a simulation and no protection: whoever can read your files can read and forge everything in it",
     )?;
-    match site.renew_root(&simulator)? {
+    match site.renew_root(&simulator, Owner::Caller)? {
         Renewal::Kept => {}
         Renewal::Made => output.step(&format!("Made a development root in {}", site.root().display()))?,
         Renewal::Renewed => {

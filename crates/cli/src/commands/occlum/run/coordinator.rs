@@ -8,11 +8,11 @@ use marblerun_client::{Address, Client, Coordinator as Remote, NonceChoice, Time
 use marblerun_manifest::{Manifest, fingerprint};
 use rustls_pki_types::UnixTime;
 
-use super::{DevelopmentError, RunError};
+use super::RunError;
 use crate::args::occlum_run::RunArguments;
 use crate::args::{Credentials, Global};
 use crate::credentials;
-use crate::development::{self, Addresses, Renewal, Running, Show, Site, Start};
+use crate::development::{self, Addresses, Owner, Renewal, Running, Show, Site, Start};
 use crate::failure::{Cause, Failure};
 use crate::output::Output;
 use crate::simulator::{Measurement, Simulator};
@@ -71,17 +71,10 @@ impl Coordinator {
         work: &Path,
         output: &mut Output,
     ) -> Result<Self, Failure> {
-        match site.lock() {
-            // Nobody else has a state under the root.
-            Ok(_lock) => match site.renew_root(simulator)? {
-                Renewal::Kept => {}
-                Renewal::Made => output.aside(&format!("Made a development root in {}", site.root().display()))?,
-                Renewal::Renewed => {
-                    output.aside("The development root had expired, or nearly so: there is a new one")?
-                }
-            },
-            Err(DevelopmentError::Busy(_)) => {}
-            Err(error) => return Err(error.into()),
+        match site.renew_root(simulator, Owner::Unknown)? {
+            Renewal::Kept => {}
+            Renewal::Made => output.aside(&format!("Made a development root in {}", site.root().display()))?,
+            Renewal::Renewed => output.aside("The development root had expired, or nearly so: there is a new one")?,
         }
         let instance = work.join("coordinator");
         site.prepare(simulator, &instance)?;

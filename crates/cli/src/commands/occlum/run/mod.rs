@@ -19,7 +19,7 @@ use marblerun_manifest::DecodeError;
 
 use crate::args::Global;
 use crate::args::occlum_run::RunArguments;
-use crate::development::{self, DevelopmentError, Signals, Site};
+use crate::development::{self, Signals, Site};
 use crate::exit::ExitStatus;
 use crate::failure::{Cause, Failure};
 use crate::findings::Findings;
