@@ -412,6 +412,7 @@ targets:
         assert_eq!(error.to_string(), expected);
     }
 
+    // rules: INST-4
     #[test]
     fn mistakes_are_named_with_their_line() {
         check_refused(

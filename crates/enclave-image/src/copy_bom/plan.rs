@@ -372,6 +372,7 @@ mod tests {
         }
     }
 
+    // rules: INST-4
     #[test]
     fn an_image_is_filled_as_the_bill_says() {
         let bom = "excludes: ['*.o']\ntargets:\n- target: /opt/$NAME\n  mkdirs: [empty]\n  createlinks: [{src: ../x, linkname: \

@@ -11,6 +11,9 @@ use crate::sizing::{Loaded, loaded_bytes, starts_threads};
 /// The file of the C library.
 const GLIBC: &str = "libc.so.6";
 
+/// Libraries of the compiler.
+const OF_THE_COMPILER: [&str; 2] = ["libgcc_s.so.1", "libstdc++.so.6"];
+
 /// A program with everything that is loaded with it.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
@@ -19,7 +22,7 @@ pub(crate) struct Facts {
     pub(crate) starts_threads: bool,
     /// The newest version of glibc that the image has, if it is glibc.
     pub(crate) glibc: Option<(u32, u32)>,
-    /// The newest version of glibc that the program or one of its libraries asks for.
+    /// The newest version of glibc that the program asks for, or a library that a C library does not bring.
     pub(crate) needed_glibc: Option<(u32, u32)>,
 }
 
@@ -32,6 +35,7 @@ pub(crate) fn read(image: &ImageTree, path: &str) -> Result<Facts, InitError> {
     let program = Program::parse(&bytes).map_err(|source| InitError::Elf { path: path.into(), source })?;
     let interpreter = program.interpreter.clone().unwrap_or_default();
     let needed_glibc = program.newest_glibc();
+    let mut needed_by_any = needed_glibc;
     let closure = loader::closure(image, path, program, None);
     refuse_incomplete(&closure)?;
     let mut facts = Facts {
@@ -50,14 +54,24 @@ pub(crate) fn read(image: &ImageTree, path: &str) -> Result<Facts, InitError> {
         if Path::new(&library.path).ends_with(GLIBC) || library.name == GLIBC {
             facts.glibc = library.program.defined_versions.iter().filter_map(|version| glibc_version(version)).max();
         }
-        facts.needed_glibc = facts.needed_glibc.max(library.program.newest_glibc());
+        let needed = library.program.newest_glibc();
+        needed_by_any = needed_by_any.max(needed);
+        if !comes_with_libc(library) {
+            facts.needed_glibc = facts.needed_glibc.max(needed);
+        }
     }
-    match (facts.needed_glibc, facts.glibc) {
+    match (needed_by_any, facts.glibc) {
         (Some(needed), Some(present)) if needed > present => {
             Err(InitError::OldGlibc { program: path.to_owned(), needed, present })
         }
         _ => Ok(facts),
     }
+}
+
+/// Parts of glibc ask for its private symbols; the compiler's libraries come with Occlum's C library too.
+fn comes_with_libc(library: &loader::Loaded) -> bool {
+    library.program.required_versions.iter().any(|required| required.version == "GLIBC_PRIVATE")
+        || OF_THE_COMPILER.contains(&library.name.as_str())
 }
 
 fn refuse_incomplete(closure: &Closure) -> Result<(), InitError> {

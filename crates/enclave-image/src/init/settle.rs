@@ -277,6 +277,7 @@ mod tests {
         assert_eq!(draft(&place).settle(false).unwrap(), Outcome::Created);
     }
 
+    // rules: INST-3
     #[test]
     fn another_directory_is_left_alone_and_what_differs_is_named() {
         let directory = tempfile::tempdir().unwrap();

@@ -86,6 +86,7 @@ fn chain(error: &InitError) -> String {
     text
 }
 
+// rules: INST-1
 #[test]
 fn an_instance_has_everything_that_a_marble_needs() {
     let site = Site::new();
@@ -135,6 +136,7 @@ fn the_manifest_fits_and_waits_for_the_measurement() {
     assert!(config.metadata.debuggable);
 }
 
+// rules: INST-3
 #[test]
 fn a_second_run_changes_nothing() {
     let site = Site::new();

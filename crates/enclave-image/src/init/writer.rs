@@ -366,6 +366,7 @@ mod tests {
         assert_eq!((fs::read(&path).unwrap().as_slice(), mode(&path)), (&b"y"[..], 0o600));
     }
 
+    // rules: INST-7
     #[test]
     fn links_of_the_image_never_lead_out_of_it() {
         let (directory, writer) = writer();

@@ -69,6 +69,7 @@ impl Site {
     }
 }
 
+// rules: INST-6
 #[test]
 fn an_instance_becomes_a_marble_and_a_second_run_changes_nothing() {
     let site = Site::new();
@@ -96,6 +97,7 @@ fn an_instance_becomes_a_marble_and_a_second_run_changes_nothing() {
     }
 }
 
+// rules: INST-5
 #[test]
 fn everything_else_in_the_text_stays_as_it_was() {
     let site = Site::new();
@@ -128,6 +130,7 @@ fn looking_changes_nothing_and_shows_everything() {
     assert!(!preparation.has_pin());
 }
 
+// rules: INST-6
 #[test]
 fn the_first_configuration_is_kept_for_good() {
     let site = Site::new();
@@ -207,6 +210,7 @@ fn a_maximum_of_the_user_space_counts_instead_of_the_size() {
     assert_eq!(site.plan(|_| {}).unwrap().raised()[0].member, "resource_limits.user_space_max_size");
 }
 
+// rules: INST-7
 #[test]
 fn links_of_the_image_do_not_lead_out_of_it() {
     let site = Site::new();

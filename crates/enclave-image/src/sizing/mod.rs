@@ -142,9 +142,9 @@ pub fn compute(inputs: &Inputs) -> Sizes {
     let mmap_terms = mmap_terms(inputs, stack.value, threads);
     let mmap_need = sum(&mmap_terms);
     let thread_terms = vec![
-        Term::new("threads of the program", u64::from(threads)),
-        Term::new("main thread of the premain, which still exists at execve", 1),
-        Term::new("threads of the LibOS", u64::from(LIBOS_THREADS)),
+        Term::new("for the threads of the program", u64::from(threads)),
+        Term::new("for the premain, which still exists at execve", 1),
+        Term::new("for the LibOS", u64::from(LIBOS_THREADS)),
     ];
     Sizes {
         threads: Figure {

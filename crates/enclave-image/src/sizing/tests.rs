@@ -13,6 +13,7 @@ fn hello() -> Inputs {
     }
 }
 
+// rules: INST-2
 #[test]
 fn the_hello_world_needs_at_most_64_megabytes() {
     let sizes = compute(&hello());

@@ -132,7 +132,7 @@ fn print(
     };
     output.line(&format!("{done} {directory}: {what}"))?;
     if made.outcome != Outcome::Unchanged {
-        for line in next_steps(&directory.to_string()) {
+        for line in next_steps(&arguments.directory) {
             output.step(&line)?;
         }
     }
@@ -155,7 +155,9 @@ pub(super) fn print_figure(figure: &Figure, output: &mut Output) -> Result<(), F
 }
 
 /// `occlum build` needs an instance of `occlum new`, which brings the init image and the status file.
-fn next_steps(directory: &str) -> Vec<String> {
+fn next_steps(directory: &Path) -> Vec<String> {
+    let manifest = Path::new("..").join(directory).join("manifest.json");
+    let (directory, manifest) = (directory.display(), manifest.display());
     [
         "Next, on this machine:".to_owned(),
         format!("    marblerun occlum check {directory}"),
@@ -164,7 +166,7 @@ fn next_steps(directory: &str) -> Vec<String> {
         "    occlum new enclave && rm -r enclave/image enclave/Occlum.json".to_owned(),
         format!("    cp -a {directory}/image {directory}/Occlum.json enclave/"),
         "    cd enclave && occlum build --sign-key YOUR_KEY.pem".to_owned(),
-        format!("    marblerun package-info . --into ../{directory}/manifest.json"),
+        format!("    marblerun package-info . --into {manifest}"),
         format!("    occlum run {PREMAIN_PATH}"),
     ]
     .into()
