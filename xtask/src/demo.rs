@@ -1,4 +1,6 @@
-//! `cargo xtask demo`: an ordinary program becomes a Marble, and three attacks fail.
+//! `cargo xtask demo`: an ordinary program becomes a Marble, three attacks fail, and nobody outside saw a secret.
+
+mod canaries;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -94,6 +96,9 @@ impl Demo {
         succeed(&mut self.sim(&["root", "create", "root"]))?;
         succeed(&mut self.sim(&["collateral", "export", "coordinator/host/collateral", "--root", "root"]))?;
 
+        heading("A secret of the administrator, and a look at all that leaves the enclaves");
+        let mut planted = self.plant()?;
+
         heading("The Coordinator, as a program inside (simulated) Occlum");
         self.instance("coordinator", "occlum-coordinator", &["marblerun-coordinator"])?;
         let trust =
@@ -104,7 +109,7 @@ impl Demo {
         );
         let measurement = self.measure("coordinator")?;
         self.write("era.json", &format!("{{\"UniqueID\": \"{measurement}\"}}\n"))?;
-        let coordinator = self.start_coordinator("coordinator")?;
+        let coordinator = self.start_coordinator("coordinator", true)?;
 
         heading("Verify it: quote, TCB status, measurement, certificate");
         print!("{}", succeed(&mut self.cli(&["status"], &[]))?);
@@ -120,11 +125,19 @@ impl Demo {
 
         heading("The manifest: this measurement may join, and this is what it gets");
         let manifest = fs::read_to_string(self.samples.join("occlum-hello/manifest.json"))?;
-        self.write("manifest.json", &manifest.replace("@MRENCLAVE@", &measurement))?;
-        print!("{}", succeed(&mut self.cli(&["manifest", "set", "manifest.json"], &[]))?);
+        let manifest = self.with_administrator(&manifest.replace("@MRENCLAVE@", &measurement))?;
+        self.write("manifest.json", &manifest)?;
+        let recovery = ["--recoverydata", "recovery.json"];
+        print!("{}", succeed(&mut self.cli(&["manifest", "set", "manifest.json"], &recovery))?);
+        self.upload_and_read(&mut planted)?;
+
+        heading("The Coordinator again, with all secrets known that it must keep");
+        planted.collect(self, "coordinator", coordinator)?;
+        let coordinator = self.start_coordinator("coordinator", true)?;
 
         heading("Run the Marble");
         let output = capture(&mut self.marble("hello", "root"))?;
+        planted.read(self, "hello")?;
         let text = show_output(&output);
         ensure!(output.status.success(), "the Marble failed: {}", output.status);
         ensure!(text.contains(GREETING), "the Marble did not print {GREETING:?}");
@@ -154,11 +167,12 @@ impl Demo {
         self.refused("hello", "other-root", &["root"])?;
 
         heading("Refusal 3: a hostile Coordinator at the same address");
-        coordinator.stop();
+        planted.collect(self, "coordinator", coordinator)?;
         self.hostile_instance()?;
-        let hostile = self.start_coordinator("hostile")?;
+        let hostile = self.start_coordinator("hostile", false)?;
         say("it accepts the same manifest, for it can verify the Marble as well as the true one:");
         succeed(&mut self.cli(&["manifest", "set", "manifest.json"], &[]))?;
+        self.upload()?;
         self.refused("hello", "root", &["expected the root certificate with SHA-256", "got"])?;
         hostile.stop();
 
@@ -170,6 +184,8 @@ impl Demo {
         println!("  - a changed image, a quote of another vendor root and another Coordinator were refused.");
         println!("Not proven here: anything about hardware. The enclave and the vendor were simulated, so whoever");
         println!("administers this machine could read every secret of this demo.");
+        println!();
+        planted.judge()?;
         Ok(())
     }
 
@@ -250,10 +266,13 @@ impl Demo {
         Ok(hex)
     }
 
-    fn start_coordinator(&self, instance: &str) -> Result<Background> {
-        let mut command = self.sim(&["run", "--strict", "--instance", instance, "--root", "root", "--"]);
+    fn start_coordinator(&self, instance: &str, watched: bool) -> Result<Background> {
+        let mut command = self.sim(&["run", "--strict", "--instance", instance, "--root", "root"]);
+        if watched {
+            command.args(canaries::arguments(instance));
+        }
         command
-            .arg("/bin/marblerun-coordinator")
+            .args(["--", "/bin/marblerun-coordinator"])
             .env("EDG_COORDINATOR_CLIENT_ADDR", self.client.to_string())
             .env("EDG_COORDINATOR_MESH_ADDR", self.mesh.to_string())
             .env("EDG_COORDINATOR_SEAL_DIR", "/host/state")
@@ -270,8 +289,8 @@ impl Demo {
     }
 
     fn marble(&self, instance: &str, root: &str) -> Command {
-        let mut command =
-            self.sim(&["run", "--strict", "--instance", instance, "--root", root, "--", "/bin/premain-libos"]);
+        let mut command = self.sim(&["run", "--strict", "--instance", instance, "--root", root]);
+        command.args(canaries::arguments(instance)).args(["--", "/bin/premain-libos"]);
         command.env("EDG_MARBLE_COORDINATOR_ADDR", self.mesh.to_string());
         command
     }
@@ -339,6 +358,13 @@ impl Background {
 
     fn stop(self) {
         drop(self);
+    }
+
+    /// Ends it with a signal that lets the simulator report; the program itself is killed in any case.
+    fn terminate(mut self) -> Result<()> {
+        succeed(Command::new("sh").args(["-c", &format!("kill {}", self.child.id())]))?;
+        self.child.wait()?;
+        Ok(())
     }
 }
 
