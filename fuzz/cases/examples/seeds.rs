@@ -99,7 +99,23 @@ fn seeds(target: &str, testdata: &Path, samples: &Path) -> Result<Seeds> {
             ("second", "a=b&nonce=AAAA&nonce=%%"),
             ("standard-alphabet", "nonce=%2B/8="),
         ])),
+        "copy_bom" => Ok(texts(&[
+            (
+                "all",
+                "includes: [base.yaml]\nexcludes: ['*.o']\ntargets:\n- target: /bin\n  mkdirs: [a]\n  createlinks: [{src: ../x, \
+                 linkname: y}]\n  copy:\n  - from: $HOME\n    dirs: [d/]\n    files: [f, {name: g, autodep: false, rename: h}]\n",
+            ),
+            ("alias", "targets: &a [*a]\n"),
+            ("deep", "[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]"),
+            ("nothing", "# nothing\n"),
+            ("unknown-member", "targets: [{target: /, copies: []}]\n"),
+        ])),
         "occlum_json" => occlum(samples),
+        "occlum_json_edit" => {
+            let mut seeds = occlum(samples)?;
+            seeds.extend(texts(&[("colon", "{\"a\" 1}"), ("list", "[\n\t0,\n\t1e400\n]\n"), ("open", "[\"\\")]));
+            Ok(seeds)
+        }
         "pem" => pem_texts(testdata),
         "pin_file" => Ok(texts(&[
             ("pin", r#"{"RootSHA256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}"#),

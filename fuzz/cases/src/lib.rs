@@ -27,7 +27,7 @@ pub use environment::marble_environment;
 pub use image::{pin_file, restrictions_file, trust_file, uuid_file};
 pub use manifest::{certificate_template, manifest, user_secrets};
 pub use pki::{REQUEST_KEY_PKCS8, certificate, certificate_request, pem};
-pub use program::{occlum_json, program_file};
+pub use program::{copy_bom, occlum_json, occlum_json_edit, program_file};
 pub use record::{marble_uuid, record};
 pub use rest::{api_answer, api_request, nonce_query};
 pub use sealed::{sealed_log, wrapped_keys};
@@ -79,11 +79,13 @@ pub const TARGETS: &[(&str, Case)] = &[
     ("certificate_request", certificate_request),
     ("certificate_template", certificate_template),
     ("collateral", collateral),
+    ("copy_bom", copy_bom),
     ("manifest", manifest),
     ("marble_environment", marble_environment),
     ("marble_uuid", marble_uuid),
     ("nonce_query", nonce_query),
     ("occlum_json", occlum_json),
+    ("occlum_json_edit", occlum_json_edit),
     ("pem", pem),
     ("pin_file", pin_file),
     ("program_file", program_file),
