@@ -149,16 +149,16 @@ impl Supply {
         {
             return Ok(kept);
         }
-        let refusal = match self.inner.may_ask(platform) {
-            // A fresh one would be better.
-            Ok(()) => return Err(SupplyError::Wanted { platform: *platform }),
-            Err(refusal) => refusal,
-        };
-        match (stale, refusal, from_files) {
+        let outlook = self.inner.outlook(platform);
+        match (stale, outlook, from_files) {
+            // Somebody may have a newer one by now.
+            (_, Outlook::Worthwhile, _) => Err(SupplyError::Wanted { platform: *platform }),
             (Some(stale), ..) => Ok(stale),
-            (None, Some(failing), _) => Err(failing),
-            (None, None, Err(error)) => Err(error),
-            (None, None, Ok(_)) => match &self.inner.cache {
+            // What was asked for lately is of no use for this caller, who knows a higher floor or another time.
+            (None, Outlook::AskedLately, _) => Err(SupplyError::Wanted { platform: *platform }),
+            (None, Outlook::Pausing(last), _) => Err(SupplyError::Failing { platform: *platform, last }),
+            (None, Outlook::NoService, Err(error)) => Err(error),
+            (None, Outlook::NoService, Ok(_)) => match &self.inner.cache {
                 None => Err(SupplyError::NotConfigured { platform: *platform }),
                 Some(cache) => Err(LookupError::Missing { platform: *platform, path: cache.path(platform) }.into()),
             },
@@ -226,6 +226,16 @@ impl Supply {
             }
         }
     }
+}
+
+/// What comes of asking a service for a platform's collateral now.
+enum Outlook {
+    NoService,
+    /// The services failed; they are left alone for a while.
+    Pausing(Arc<ServiceFailure>),
+    /// What a service had lately is what it has.
+    AskedLately,
+    Worthwhile,
 }
 
 /// One who waits.
@@ -307,14 +317,17 @@ impl Inner {
         prove_aged(text, platform, &self.roots, now, self.max_age)
     }
 
-    /// Whether a service may be asked now; `Err(None)` if there is none.
-    fn may_ask(&self, platform: &PlatformId) -> Result<(), Option<SupplyError>> {
+    fn outlook(&self, platform: &PlatformId) -> Outlook {
         if self.services.is_empty() {
-            return Err(None);
+            return Outlook::NoService;
         }
-        match self.lock().get(platform).and_then(|entry| entry.pausing(Instant::now())) {
-            None => Ok(()),
-            Some(failing) => Err(Some(SupplyError::Failing { platform: *platform, last: Arc::clone(&failing.last) })),
+        let clock = Instant::now();
+        let state = self.lock();
+        let Some(entry) = state.get(platform) else { return Outlook::Worthwhile };
+        match entry.pausing(clock) {
+            Some(failing) => Outlook::Pausing(Arc::clone(&failing.last)),
+            None if entry.refresh_at.is_some_and(|at| clock < at) => Outlook::AskedLately,
+            None => Outlook::Worthwhile,
         }
     }
 

@@ -39,7 +39,9 @@ pub(crate) fn refresh(collateral: &TrustedCollateral, now: UnixTime, chance: u8)
         (collateral.earliest_issue().as_secs(), collateral.fresh_until().as_secs(), now.as_secs());
     let half = issued + ends.saturating_sub(issued) / 2;
     let until = match half.saturating_sub(now) {
-        0 => LATE_REFRESH.min(Duration::from_secs(ends.saturating_sub(now) / 2)),
+        // It is stale already, so the service has nothing better.
+        0 if now > ends => LATE_REFRESH,
+        0 => LATE_REFRESH.min(Duration::from_secs((ends - now) / 2)),
         seconds => Duration::from_secs(seconds),
     };
     shortened(until.min(MAX_REFRESH), chance).max(MIN_REFRESH)

@@ -430,13 +430,15 @@ async fn collateral_past_its_next_update_counts_only_where_that_is_allowed_and_n
     }
     let setup = Setup::with(aged(6)).await;
     setup.service.reply(old(&setup));
-    setup.obtain().await.unwrap();
+    assert!(setup.get().await.unwrap().trusted.is_stale(at(NOW)));
+    setup.at_hand().unwrap();
+    setup.check_fetches(1);
     // Something newer may be there by now.
+    pass(60 * 60).await;
     assert!(matches!(setup.at_hand(), Err(SupplyError::Wanted { .. })));
     setup.service.reply(Reply::status("500 x"));
     setup.obtain().await.unwrap_err();
-    let kept = setup.at_hand().unwrap();
-    assert!(kept.trusted.is_stale(at(NOW)));
+    assert!(setup.at_hand().unwrap().trusted.is_stale(at(NOW)));
     setup.service.reply(Reply::Collateral(setup.vendor.good()));
     pass(600).await;
     assert!(!setup.get().await.unwrap().trusted.is_stale(at(NOW)));
