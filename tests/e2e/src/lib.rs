@@ -18,6 +18,7 @@ mod encrypted_image;
 mod hostile;
 mod main_job;
 mod messages;
+mod occlum_init;
 mod programs;
 mod refusals;
 mod restart;

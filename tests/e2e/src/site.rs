@@ -108,10 +108,15 @@ impl Site {
         self.write(&format!("{name}/image/etc/marblerun/trust.json"), trust.to_string());
     }
 
-    /// An instance of the unmodified program behind the premain. The host chooses its Marble type.
-    pub(crate) fn marble_instance(&self, name: &str) {
+    /// The unmodified program, compiled: `hello_world`.
+    pub(crate) fn hello_program(&self) {
         self.write("hello_world", hello_world());
         fs::set_permissions(self.path("hello_world"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    /// An instance of the unmodified program behind the premain. The host chooses its Marble type.
+    pub(crate) fn marble_instance(&self, name: &str) {
+        self.hello_program();
         self.instance(name, "occlum-hello", &[&program("premain-libos"), &self.path("hello_world")], |configuration| {
             let default = configuration["env"]["default"].as_array_mut().unwrap();
             default.retain(|entry| !entry.as_str().unwrap().starts_with("EDG_MARBLE_TYPE="));
