@@ -28,7 +28,19 @@ use self::page::Page;
 use self::session::Session;
 
 /// The pages whose blocks are executed; no other may have console blocks.
-const PAGES: &[&str] = &["README.md", "docs/on-sgx.md", "docs/operating.md", "docs/simulator.md", "samples/README.md"];
+const PAGES: &[&str] = &[
+    "README.md",
+    "docs/on-sgx.md",
+    "docs/operating.md",
+    "docs/simulator.md",
+    "samples/README.md",
+    "samples/occlum-arguments/README.md",
+    "samples/occlum-encrypted-image/README.md",
+    "samples/occlum-go/README.md",
+    "samples/occlum-mutual-tls/README.md",
+    "samples/occlum-python/README.md",
+    "samples/occlum-redis/README.md",
+];
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -53,6 +65,11 @@ fn the_commands_of_the_samples_do_what_their_page_shows() {
 }
 
 #[test]
+fn an_encrypted_image_gets_its_key_as_its_page_shows() {
+    follow("samples/occlum-encrypted-image/README.md");
+}
+
+#[test]
 fn a_deployment_is_operated_as_its_page_shows() {
     follow("docs/operating.md");
 }
@@ -60,6 +77,31 @@ fn a_deployment_is_operated_as_its_page_shows() {
 #[test]
 fn the_report_for_real_machines_works_where_the_simulator_stands_in() {
     follow("docs/on-sgx.md");
+}
+
+#[test]
+fn a_program_with_many_arguments_and_a_large_environment_runs_as_its_page_shows() {
+    follow("samples/occlum-arguments/README.md");
+}
+
+#[test]
+fn a_go_program_runs_as_its_page_shows() {
+    follow("samples/occlum-go/README.md");
+}
+
+#[test]
+fn two_marbles_talk_over_mutual_tls_as_their_page_shows() {
+    follow("samples/occlum-mutual-tls/README.md");
+}
+
+#[test]
+fn a_python_program_runs_as_its_page_shows() {
+    follow("samples/occlum-python/README.md");
+}
+
+#[test]
+fn redis_gets_certificate_and_password_as_its_page_shows() {
+    follow("samples/occlum-redis/README.md");
 }
 
 #[test]
