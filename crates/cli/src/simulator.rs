@@ -66,6 +66,11 @@ impl Simulator {
         programs::find(Program::Simulator).map(|program| Self { program })
     }
 
+    /// Its file.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// A call with these arguments and the environment of this process.
     pub(crate) fn command(&self, arguments: &[&OsStr]) -> Command {
         let mut command = Command::new(&self.program);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -290,6 +290,54 @@ fn an_instance_joins_the_development_coordinator_as_long_as_its_manifest_names_i
     site.write("hello/image/new", "");
     let done = run(&mut marblerun(&site, &arguments)).refused(&["names another enclave in package \"hello\""]);
     assert_eq!(done.code, 200);
+}
+
+#[test]
+fn an_instance_joins_any_coordinator_that_is_verified() {
+    let site = Site::new();
+    shell_instance(&site, "exit 4");
+    let dev = Dev::start(&site, &[]);
+    let (client, marble) = (dev.address("client"), dev.address("marble"));
+    let (era, trust) = (dev.address("eraConfig"), dev.address("trustSoftwareRoot"));
+    let run_at = |era: &str| {
+        let mut command =
+            marblerun(&site, &["occlum", "run", "hello", "--coordinator", &client, "--marble-addr", &marble]);
+        run(command.args(["--era-config", era, "--trust-software-root", &trust]))
+    };
+    site.write("other-era.json", json!({"UniqueID": "ab".repeat(32)}).to_string());
+    let refused = run_at("other-era.json").refused(&["UniqueID"]);
+    assert_eq!(refused.code, 200);
+    status(&site).success().says(&["2: "]);
+    let done = run_at(&era);
+    assert_eq!(done.code, 4, "{}", done.stderr);
+}
+
+#[test]
+fn where_there_is_a_real_tee_only_force_simulates() {
+    let site = Site::new();
+    // A simulator that finds a real TEE, beside copies of the other programs.
+    fs::create_dir(site.path("bin")).unwrap();
+    for name in ["marblerun", "marblerun-coordinator"] {
+        fs::copy(program(name), site.path("bin").join(name)).unwrap();
+    }
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *' --force '*) ;; ' run '*) echo 'marble-sim: error: refusing to simulate a TEE' >&2; exit \
+         201 ;; esac\nexec {} \"$@\"\n",
+        program("marble-sim").display()
+    );
+    site.write("bin/marble-sim", script);
+    fs::set_permissions(site.path("bin/marble-sim"), PermissionsExt::from_mode(0o755)).unwrap();
+    shell_instance(&site, "exit 5");
+    fs::create_dir(site.path("tmp")).unwrap();
+    let arguments = ["occlum", "run", "hello"];
+    let marblerun = |words: &[&str]| {
+        let mut command = site.command(site.path("bin/marblerun"), words);
+        run(command.env("TMPDIR", site.path("tmp")))
+    };
+    marblerun(&["dev", "--client-addr", "127.0.0.1:0"]).refused(&["refusing to simulate a TEE", "--force simulates"]);
+    assert_eq!(marblerun(&arguments).refused(&["refusing to simulate a TEE", "--force simulates"]).code, 200);
+    let forced = marblerun(&[arguments.as_slice(), &["--force"]].concat());
+    assert_eq!(forced.code, 5, "{}", forced.stderr);
 }
 
 #[test]

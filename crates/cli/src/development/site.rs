@@ -181,7 +181,7 @@ impl Site {
     ///
     /// The image is made once for each Coordinator and root; the instance has a link to it.
     pub(crate) fn prepare(&self, simulator: &Simulator, instance: &Path) -> Result<String, Failure> {
-        let image = self.image()?;
+        let image = self.image(simulator)?;
         let host = instance.join("host");
         create(&host.join("state"))?;
         remove(&host.join("collateral"))?;
@@ -201,20 +201,13 @@ impl Site {
         }
     }
 
-    /// The directory with the image of the installed Coordinator; made where it is missing.
-    fn image(&self) -> Result<PathBuf, Failure> {
+    /// The directory with the image of the installed Coordinator; made where it is missing. It has its name from everything
+    /// that decides on the image and its measurement.
+    fn image(&self, simulator: &Simulator) -> Result<PathBuf, Failure> {
         let program = programs::find(Program::Coordinator)?;
-        let metadata = fs::metadata(&program).map_err(io_error("read", &program))?;
         let root = files::read("software root", &self.root_certificate(), MAX_FILE_BYTES)?;
         let root = String::from_utf8_lossy(&root);
-        let key = format!(
-            "{}\n{} {}.{} {}\n{root}\n{OCCLUM_JSON}",
-            program.display(),
-            metadata.len(),
-            metadata.mtime(),
-            metadata.mtime_nsec(),
-            metadata.ino()
-        );
+        let key = [&look_of(&program)?, &look_of(simulator.program())?, &*root, OCCLUM_JSON].join("\n");
         let images = self.directory.join("images");
         let directory = images.join(&hex::encode(digest(&SHA256, key.as_bytes()))[..16]);
         if directory.exists() {
@@ -265,6 +258,13 @@ impl Site {
     pub(crate) fn withdraw(&self) -> Result<(), DevelopmentError> {
         remove(&self.directory.join("running.json"))
     }
+}
+
+/// What a program's file looks like: another one looks different.
+fn look_of(program: &Path) -> Result<String, DevelopmentError> {
+    let metadata = fs::metadata(program).map_err(io_error("read", program))?;
+    let (modified, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());
+    Ok(format!("{} {} {} {modified}.{nanoseconds}", program.display(), metadata.ino(), metadata.len()))
 }
 
 fn create(directory: &Path) -> Result<(), DevelopmentError> {

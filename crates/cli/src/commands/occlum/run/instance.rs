@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use marblerun_enclave_image::entry_points::check_entry_point;
@@ -88,7 +88,7 @@ impl Instance {
 
     /// Makes the copy in a working directory: the image by links, so that no content is copied where both are on one file
     /// system; everything else but what was built and written is the instance's own.
-    pub(super) fn copy_to(&self, work: &Path) -> Result<Copy, RunError> {
+    pub(super) fn copy_to(&self, work: &Path) -> Result<WorkingCopy, RunError> {
         let copy = work.join("instance");
         create(&copy)?;
         for entry in list(&self.directory)? {
@@ -107,7 +107,7 @@ impl Instance {
                 create(&source)?;
             }
         }
-        Ok(Copy { directory: copy })
+        Ok(WorkingCopy { directory: copy })
     }
 
     /// A directory for everything that this run makes, for the user alone: in the temporary directory if that is on the
@@ -158,12 +158,12 @@ fn leaves(source: Option<&str>) -> bool {
 
 /// The copy of an instance.
 #[derive(Debug)]
-pub(super) struct Copy {
+pub(super) struct WorkingCopy {
     /// The directory.
     pub(super) directory: PathBuf,
 }
 
-impl Copy {
+impl WorkingCopy {
     /// Names the only Coordinator that may configure the Marble, by the SHA-256 of its root certificate.
     pub(super) fn pin(&self, root_hash: &str) -> Result<(), RunError> {
         let path = self.directory.join("image").join(PIN);
@@ -236,15 +236,27 @@ impl WorkDirectory {
 
 impl Drop for WorkDirectory {
     fn drop(&mut self) {
-        // A next run removes what remains.
-        let _ = fs::remove_dir_all(&self.0);
+        // The image's directories have its permissions, which may forbid to empty them.
+        if fs::remove_dir_all(&self.0).is_err() {
+            make_writable(&self.0);
+            // A next run removes what remains.
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+/// Lets the owner change every directory below `directory`, as far as that is possible.
+fn make_writable(directory: &Path) {
+    let _ = fs::set_permissions(directory, fs::Permissions::from_mode(0o700));
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            make_writable(&entry.path());
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     const CONFIG: &str = r#"{"resource_limits": {"user_space_size": "1MB", "kernel_space_heap_size": "1MB",
@@ -357,6 +369,20 @@ mod tests {
         let instance = Instance::read(&arguments(&inner, &[])).unwrap();
         let work = instance.work_directory().unwrap();
         assert_eq!(work.path().parent(), Some(top.path().canonicalize().unwrap().as_path()));
+    }
+
+    #[test]
+    fn directories_that_forbid_it_are_made_removable_and_links_are_not_followed() {
+        let (top, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let inner = top.path().join("a/b");
+        fs::create_dir_all(&inner).unwrap();
+        symlink(outside.path(), inner.join("link")).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        for path in [inner.as_path(), &top.path().join("a"), outside.path()] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o555)).unwrap();
+        }
+        make_writable(top.path());
+        assert_eq!((mode(&inner), mode(&top.path().join("a")), mode(outside.path())), (0o700, 0o700, 0o555));
     }
 
     #[test]

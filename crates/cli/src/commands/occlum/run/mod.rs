@@ -131,7 +131,7 @@ fn start(global: &Global, arguments: &RunArguments, output: &mut Output) -> Resu
 /// Everything that the program needs.
 struct Ready {
     coordinator: Coordinator,
-    copy: instance::Copy,
+    copy: instance::WorkingCopy,
     root: PathBuf,
 }
 
