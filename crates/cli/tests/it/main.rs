@@ -13,6 +13,7 @@ mod compatibility;
 mod coordinator;
 mod generated;
 mod local;
+mod occlum;
 mod occlum_init;
 mod package_info;
 mod plan;

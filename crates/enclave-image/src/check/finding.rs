@@ -104,8 +104,10 @@ impl Findings {
         reason: impl Into<String>,
         fix: impl Into<String>,
     ) {
-        if self.list.len() < MAX_FINDINGS {
-            self.list.push(Finding { rule, severity, place, reason: reason.into(), fix: fix.into() });
+        let finding = Finding { rule, severity, place, reason: reason.into(), fix: fix.into() };
+        // Premain and program share loader and libraries: what is wrong with them is told once.
+        if self.list.len() < MAX_FINDINGS && !self.list.contains(&finding) {
+            self.list.push(finding);
         }
     }
 
