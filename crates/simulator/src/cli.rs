@@ -38,8 +38,8 @@ const MAX_KEY_LEN: usize = 64 * 1024;
 
 /// Runs unmodified programs on plain Linux so that they see Occlum. A test tool: it protects nothing.
 ///
-/// Exit codes of `run`: those of Occlum (the program's code & 0x7F, 128 + signal, 127 if it cannot be started), and
-/// 201 wrong instance or argument, 202 no private root possible, 203 another seccomp listener, 204 no usable development
+/// Exit codes of `run`: those of Occlum (the program's code & 0x7F, 128 + signal, 127 if it cannot be started, 1 if
+/// the init stage of the instance failed), and 201 wrong instance or argument, 202 no private root possible, 203 another seccomp listener, 204 no usable development
 /// root, 205 the instance is running already, 206 a system call failed, 207 a planted secret crossed the border (whatever
 /// the program's own code), 208 a step of a hostile host's plan was not reached or could not be done.
 #[derive(Debug, Parser)]
