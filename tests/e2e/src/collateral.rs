@@ -1,5 +1,7 @@
 //! Collateral that is missing, old or older than before.
 
+mod over_http;
+
 use std::fs;
 use std::time::Duration;
 

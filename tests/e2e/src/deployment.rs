@@ -33,7 +33,12 @@ impl Deployment {
 
     /// With the sample's manifest after `change`, and the instance `hello` that it describes, which pins the Coordinator.
     pub(crate) fn new(change: impl FnOnce(&mut Value)) -> Self {
-        let deployment = Self::empty();
+        Self::empty().with_manifest(change)
+    }
+
+    /// Sets the manifest and makes the instance, as [`Self::new`] does.
+    pub(crate) fn with_manifest(self, change: impl FnOnce(&mut Value)) -> Self {
+        let deployment = self;
         deployment.cli(&["certificate", "root", &deployment.coordinator.client, "--output", "root.pem"]).success();
         deployment.site.marble_instance("hello");
         deployment.site.pin("hello", "root.pem");

@@ -231,7 +231,11 @@ impl Misbehaviour {
             Self::EvaluationNumber(number) => options.evaluation_number = *number,
             Self::Revoked(revoked) => options.revoked.push(*revoked),
             Self::Expired(item) => {
-                date(options, *item, Dates { issued: at(now - 2 * HOUR), next_update: at(now - HOUR) });
+                date(
+                    options,
+                    *item,
+                    Dates { issued: at(now.saturating_sub(2 * HOUR)), next_update: at(now.saturating_sub(HOUR)) },
+                );
             }
             Self::NotYetValid(item) => {
                 date(options, *item, Dates { issued: at(now + HOUR), next_update: at(now + 2 * HOUR) });
