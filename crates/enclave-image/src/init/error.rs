@@ -168,7 +168,7 @@ impl InitError {
     /// What the developer can do next; the message stands without it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NotLoadable { .. } => Some(
+            Self::NotLoadable { .. } | Self::NotDynamic { .. } => Some(
                 "link it dynamically and as PIE (cc -fPIE -pie; Rust: -C target-feature=-crt-static; Go: -buildmode=pie with \
                  cgo); a script needs its interpreter as the program, in an image made from --bom or --image",
             ),

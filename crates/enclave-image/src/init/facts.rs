@@ -1,9 +1,10 @@
 //! What the programs of a filled image are, read from the image itself.
 
+use std::io::Cursor;
 use std::path::Path;
 
 use super::InitError;
-use crate::elf::{MAX_PROGRAM_BYTES, Program, glibc_version};
+use crate::elf::{self, Image, MAX_PROGRAM_BYTES, Program, ProgramKind, glibc_version};
 use crate::image_tree::ImageTree;
 use crate::loader::{self, Closure};
 use crate::sizing::{Loaded, loaded_bytes, starts_threads};
@@ -26,13 +27,22 @@ pub(crate) struct Facts {
     pub(crate) needed_glibc: Option<(u32, u32)>,
 }
 
-/// Reads the program at `path` of the image and what it loads.
+/// Reads the program at `path` of the image and what it loads. Of a script it is the program that runs it.
 ///
 /// # Errors
 /// Something is missing, cannot be loaded, or needs a newer C library than the image has.
 pub(crate) fn read(image: &ImageTree, path: &str) -> Result<Facts, InitError> {
-    let bytes = read_file(image, path)?;
+    let mut path = path.to_owned();
+    let mut bytes = read_file(image, &path)?;
+    if let Ok(Image::Script { interpreter: Some(interpreter) }) = elf::examine(Cursor::new(&bytes)) {
+        bytes = read_file(image, &interpreter)?;
+        path = interpreter;
+    }
+    let path = path.as_str();
     let program = Program::parse(&bytes).map_err(|source| InitError::Elf { path: path.into(), source })?;
+    if program.kind != ProgramKind::Dynamic {
+        return Err(InitError::NotDynamic { path: path.to_owned() });
+    }
     let interpreter = program.interpreter.clone().unwrap_or_default();
     let needed_glibc = program.newest_glibc();
     let mut needed_by_any = needed_glibc;

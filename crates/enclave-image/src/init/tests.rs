@@ -263,6 +263,31 @@ fn an_image_directory_is_copied() {
     assert_eq!(site.image("root").metadata().unwrap().permissions().mode() & 0o777, 0o700);
 }
 
+/// Occlum starts the program that the first line names.
+#[test]
+fn a_script_is_sized_by_what_runs_it_and_a_library_is_no_program() {
+    let first = Site::new();
+    let made = first.make(|_| {}).unwrap();
+    let image = first.image("");
+    fs::write(image.join("bin/script"), "#!/bin/hello\nwords\n").unwrap();
+    let site = Site::new();
+    let of_script = site.make(|request| {
+        request.source = Source::Image(&image);
+        request.program = "/bin/script";
+    });
+    let of_program = made.sizes.user_space.need;
+    assert!(of_script.unwrap().sizes.user_space.need.abs_diff(of_program) < 1 << 20);
+
+    let library = first.image("lib/x86_64-linux-gnu/libresolv.so.2");
+    fs::copy(library, image.join("bin/library")).unwrap();
+    let error = site.make(|request| {
+        request.source = Source::Image(&image);
+        request.program = "/bin/library";
+        request.force = true;
+    });
+    assert!(matches!(error, Err(InitError::NotDynamic { .. })), "{error:?}");
+}
+
 #[test]
 fn lists_of_the_premain_and_of_the_environment_are_written() {
     let (environment, untrusted) = (["LANG=C".to_owned(), "OCCLUM=maybe".to_owned()], ["TZ".to_owned()]);
