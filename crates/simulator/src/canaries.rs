@@ -196,6 +196,8 @@ pub struct Canaries {
     names: Vec<String>,
     plain: Search,
     joined: Search,
+    /// Some patterns are looked for in joined lines only.
+    joined_only: bool,
     tail_len: usize,
 }
 
@@ -260,8 +262,10 @@ impl Canaries {
             names.push(name);
         }
         let longest = patterns.plain.iter().chain(&patterns.joined).map(|(_, bytes)| bytes.len()).max().unwrap_or(0);
+        let joined_only = patterns.joined.iter().any(|(meaning, _)| !meaning.in_plain_too);
         Ok(Self {
             names,
+            joined_only,
             plain: Search::new(patterns.plain)?,
             joined: Search::new(patterns.joined)?,
             // Twice, for the line breaks and indentation between.
@@ -306,7 +310,8 @@ impl Canaries {
                 hits.push(Hit { canary, form, start: position(found.start()) });
             }
         }
-        if !bytes.iter().any(|byte| matches!(byte, b'\n' | b'\r' | b'\\')) {
+        let has_breaks = || bytes.iter().any(|byte| matches!(byte, b'\n' | b'\r' | b'\\'));
+        if !self.joined_only && !has_breaks() {
             return hits;
         }
         let Joined { text, places } = Joined::of(bytes);

@@ -110,6 +110,32 @@ fn seeds(target: &str, testdata: &Path, samples: &Path) -> Result<Seeds> {
             ("nothing", "# nothing\n"),
             ("unknown-member", "targets: [{target: /, copies: []}]\n"),
         ])),
+        "canaries" => Ok(texts(&[
+            (
+                "each-encoding",
+                r#"{"a": {"text": "hunter2-hunter2"}, "b": {"hex": "00112233445566778899"}, "c": {"base64": "AAECAwQFBgcICQ=="}}"#,
+            ),
+            ("pem", r#"{"key": {"text": "-----BEGIN KEY-----\nAAECAwQFBgcICQoL\n-----END KEY-----\n"}}"#),
+            ("quotes", r#"{"p": {"text": "line \"1\"\nline\t2 \\ end"}}"#),
+            ("short", r#"{"a": {"text": "short"}}"#),
+            ("twice", r#"{"a": {"text": "12345678"}, "a": {"text": "12345678"}}"#),
+        ])),
+        "hostile_plan" => Ok(texts(&[
+            (
+                "calls",
+                r#"{"steps": [{"at": {"call": {"name": "quote", "nth": 2, "times": 3}}, "do": {"fail": {"errno": "EINVAL"}}}, {"at": {"call": {"name": "open", "nth": 1, "path": "/host/state"}}, "do": "kill"}]}"#,
+            ),
+            (
+                "start-and-end",
+                r#"{"steps": [{"at": "start", "do": {"clock": {"offset_seconds": -86400}}}, {"at": "start", "do": {"environment": {"drop": ["A"], "set": {"B": "1"}, "duplicate": {"C": "2"}}}}, {"at": "end", "do": {"save": {"to": "saved"}}}]}"#,
+            ),
+            (
+                "network-and-files",
+                r#"{"steps": [{"at": "start", "do": {"redirect": {"from": "127.0.0.1:1", "to": "127.0.0.1:2"}}}, {"at": {"call": {"name": "fsync", "nth": 1}}, "do": {"replace": {"file": "host/a", "with": "b"}}}, {"at": "end", "do": {"remove": {"file": "run/a"}}}]}"#,
+            ),
+            ("outside", r#"{"steps": [{"at": "start", "do": {"remove": {"file": "host/../../a"}}}]}"#),
+            ("zeroth", r#"{"steps": [{"at": {"call": {"name": "read", "nth": 0}}, "do": "note"}]}"#),
+        ])),
         "occlum_json" => occlum(samples),
         "occlum_json_edit" => {
             let mut seeds = occlum(samples)?;

@@ -19,6 +19,7 @@ mod record;
 mod rest;
 pub mod sealed;
 mod set_manifest;
+mod simulator;
 mod template;
 
 pub use activation::activation;
@@ -32,6 +33,7 @@ pub use record::{marble_uuid, record};
 pub use rest::{api_answer, api_request, nonce_query};
 pub use sealed::{sealed_log, wrapped_keys};
 pub use set_manifest::set_manifest;
+pub use simulator::{canaries, hostile_plan};
 pub use template::template;
 
 /// What the parser said about an input.
@@ -75,11 +77,13 @@ pub const TARGETS: &[(&str, Case)] = &[
     ("activation", activation),
     ("api_answer", api_answer),
     ("api_request", api_request),
+    ("canaries", canaries),
     ("certificate", certificate),
     ("certificate_request", certificate_request),
     ("certificate_template", certificate_template),
     ("collateral", collateral),
     ("copy_bom", copy_bom),
+    ("hostile_plan", hostile_plan),
     ("manifest", manifest),
     ("marble_environment", marble_environment),
     ("marble_uuid", marble_uuid),

@@ -47,6 +47,7 @@ fn each_form_is_found_and_named() {
     check(b"line \"1\"\nline 2", &[("password", Form::Raw)]);
     check(b"  line \"1\"\r\n  line 2", &[("password", Form::Raw)]);
     check(br#"{"p": "line \"1\"\nline 2"}"#, &[("password", Form::Raw)]);
+    check(b"line \"1\"line 2", &[("password", Form::Raw)]);
     check(b"line 1 and line 2, top secret bytes", &[]);
 }
 
