@@ -147,4 +147,44 @@ mod tests {
         assert!(!Arc::ptr_eq(&fresh, &quoter.answer(b"nonce").unwrap()));
         assert!(Arc::ptr_eq(&kept, &quoter.answer(b"").unwrap()), "a nonce does not displace it");
     }
+
+    #[tokio::test]
+    async fn newer_collateral_of_our_own_platform_is_a_reason_to_renew_the_kept_quote() {
+        use marblerun_software_tee::{CollateralOptions, DevelopmentRoot, EnclaveIdentity, RootOptions};
+        let directory = tempfile::tempdir().unwrap();
+        let issued = crate::trust::system_time();
+        let root = DevelopmentRoot::create(&directory.path().join("root"), issued, RootOptions::default()).unwrap();
+        let bundle = directory.path().join("bundle");
+        std::fs::create_dir(&bundle).unwrap();
+        let class = marblerun_tee::TrustClass::Software { roots: vec![root.root_der().to_vec()] };
+        let trust = Arc::new(Trust::new(&class, Some(&bundle)).unwrap());
+        let genesis = Genesis::create(&AltNames::from_list("localhost"), Timestamp::from_millis(1_769_904_000_000));
+        let view = View { snapshot: Ledger::new(&genesis.unwrap()).unwrap().snapshot(), log: None, recovering: None };
+        let quoter = Quoter::new(Arc::new(Tee::Simulation), Arc::clone(&trust), SharedView::new(view)).unwrap();
+        assert!(!quoter.has_other_collateral(), "there is no evidence");
+
+        let enclave =
+            EnclaveIdentity { mr_enclave: [7; 32], mr_signer: [8; 32], isv_prod_id: 3, isv_svn: 4, debug: false };
+        let evidence = root.quote(&enclave, &[0; 64]).unwrap();
+        let view = quoter.view.load();
+        let keep = |collateral| {
+            let answer =
+                QuoteAnswer { quote: Some(evidence.clone()), collateral, ..(*quoter.answer(b"").unwrap()).clone() };
+            let identity = Arc::clone(&view.snapshot.identity);
+            quoter.kept.store(Some(Arc::new(Kept { identity, recovering: None, answer: Arc::new(answer) })));
+        };
+        keep(None);
+        assert!(!quoter.has_other_collateral(), "there is none");
+        root.export_bundle(&bundle, issued, &CollateralOptions::default()).unwrap();
+        // The directory is looked at once a second; a new verifier looks at once.
+        let trust = Arc::new(Trust::new(&class, Some(&bundle)).unwrap());
+        let quoter = Quoter { trust: Arc::clone(&trust), ..quoter };
+        assert!(quoter.has_other_collateral());
+        let collateral = trust.own_collateral(&evidence, &view.snapshot.floor);
+        let kept = quoter.kept.load_full().unwrap();
+        let answer = QuoteAnswer { collateral, ..(*kept.answer).clone() };
+        let identity = Arc::clone(&view.snapshot.identity);
+        quoter.kept.store(Some(Arc::new(Kept { identity, recovering: None, answer: Arc::new(answer) })));
+        assert!(!quoter.has_other_collateral(), "it carries it already");
+    }
 }

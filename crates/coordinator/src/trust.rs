@@ -131,6 +131,9 @@ impl EvidenceError {
             Self::StaleCollateral => Some("refresh the collateral"),
             Self::Quote(error) => error.hint(),
             Self::Platform(error) => error.hint(),
+            Self::Collateral(SupplyError::NotConfigured { .. }) => {
+                Some("set EDG_COORDINATOR_COLLATERAL_DIR, EDG_COORDINATOR_PCCS_URL, or EDG_COORDINATOR_QCNL")
+            }
             Self::Collateral(error) => error.hint(),
             Self::Verify(error) => error.hint(),
             Self::Admit(error) => error.hint(),

@@ -149,6 +149,17 @@ fn seeds(target: &str, testdata: &Path, samples: &Path) -> Result<Seeds> {
             ("unknown-member", r#"{"RootSHA256": "", "Root": 1}"#),
         ])),
         "program_file" => Ok(programs()),
+        "qcnl" => Ok(texts(&[
+            (
+                "stock",
+                "{\n  //PCCS server address\n  \"pccs_url\": \"https://localhost:8081/sgx/certification/v4/\"\n  // insecure\n  \
+                 ,\"use_secure_cert\": false\n  /* or */ ,\"collateral_service\": \
+                 \"https://[::1]/sgx/certification/v4\"\n  ,\"retry_times\": 6\n}\n",
+            ),
+            ("lines", "# PCCS\nPCCS_URL=https://a/sgx/certification/v4/\r\nUSE_SECURE_CERT=FALSE\nRETRY_TIMES=1\n"),
+            ("missing-comma", "{\"pccs_url\": \"https://a/sgx/certification/v4/\" \"use_secure_cert\": true}"),
+            ("open-comment", "{\"pccs_url\": \"\\\"//\" /* "),
+        ])),
         "quote" => quotes(testdata),
         "record" => Ok(records()),
         "restrictions_file" => Ok(texts(&[

@@ -15,6 +15,7 @@ mod image;
 mod manifest;
 mod pki;
 mod program;
+mod qcnl;
 mod record;
 mod rest;
 pub mod sealed;
@@ -29,6 +30,7 @@ pub use image::{pin_file, restrictions_file, trust_file, uuid_file};
 pub use manifest::{certificate_template, manifest, user_secrets};
 pub use pki::{REQUEST_KEY_PKCS8, certificate, certificate_request, pem};
 pub use program::{copy_bom, occlum_json, occlum_json_edit, program_file};
+pub use qcnl::qcnl;
 pub use record::{marble_uuid, record};
 pub use rest::{api_answer, api_request, nonce_query};
 pub use sealed::{sealed_log, wrapped_keys};
@@ -93,6 +95,7 @@ pub const TARGETS: &[(&str, Case)] = &[
     ("pem", pem),
     ("pin_file", pin_file),
     ("program_file", program_file),
+    ("qcnl", qcnl),
     ("quote", quote),
     ("record", record),
     ("restrictions_file", restrictions_file),

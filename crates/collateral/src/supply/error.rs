@@ -40,7 +40,7 @@ pub enum ServiceFailure {
         source: FloorError,
     },
     /// The answer does not speak for the platform.
-    #[error("{url}: the service's PCK revocation list does not speak for the platform")]
+    #[error("{url}: the service's collateral does not speak for the platform's certificates")]
     PckCrl {
         /// The service.
         url: BaseUrl,
@@ -156,9 +156,7 @@ impl SupplyError {
     /// What can be done about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NotConfigured { .. } => {
-                Some("set EDG_COORDINATOR_COLLATERAL_DIR, EDG_COORDINATOR_PCCS_URL, or EDG_COORDINATOR_QCNL")
-            }
+            Self::NotConfigured { .. } => Some("configure a bundle directory or a collateral service"),
             Self::Lookup(error) => error.hint(),
             Self::Floor(error) => error.hint(),
             Self::Failing { last, .. } => last.hint(),

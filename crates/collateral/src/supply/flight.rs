@@ -135,13 +135,15 @@ impl Flight {
                 .prove(&text, &platform, now)
                 .map_err(|source| ServiceFailure::Proof { url: url.clone(), source })?;
             floor.check(&trusted).map_err(|source| ServiceFailure::Floor { url: url.clone(), source })?;
-            match verify_pck(&request.quote, &trusted, now) {
-                // The list's own signature is proven with the first chain only, so it is now.
-                Err(source @ (PckError::Signature { .. } | PckError::UnknownRevocationStatus)) => {
-                    return Err(ServiceFailure::PckCrl { url, source });
-                }
-                // What else is wrong with the chain concerns the quote.
-                _ => {}
+            // The list's own signature is proven with the first chain only, so it is now. What else may be wrong with
+            // the chain concerns the quote.
+            if let Err(
+                source @ (PckError::Signature { .. }
+                | PckError::UnknownRevocationStatus
+                | PckError::UntrustedRoot { .. }),
+            ) = verify_pck(&request.quote, &trusted, now)
+            {
+                return Err(ServiceFailure::PckCrl { url, source });
             }
             let kept = KeptCollateral { origin: Origin::Service(url), text, trusted: Arc::new(trusted) };
             if let Some(cache) = &inner.cache

@@ -138,13 +138,13 @@ impl Supply {
             stale.get_or_insert(kept);
             None
         };
-        let from_files = self.inner.from_bundle(platform, floor, now);
+        let from_files = self.inner.in_bundle(platform, floor, now);
         if let Ok(Some(kept)) = &from_files
             && let Some(kept) = take(Arc::clone(kept))
         {
             return Ok(kept);
         }
-        if let Some(kept) = self.inner.from_memory(platform, floor, now)
+        if let Some(kept) = self.inner.in_memory(platform, floor, now)
             && let Some(kept) = take(kept)
         {
             return Ok(kept);
@@ -254,7 +254,7 @@ impl Drop for Waiting {
 
 impl Inner {
     /// `Ok(None)` without a bundle.
-    fn from_bundle(
+    fn in_bundle(
         &self,
         platform: &PlatformId,
         floor: &CollateralFloor,
@@ -266,12 +266,7 @@ impl Inner {
         Ok(Some(kept))
     }
 
-    fn from_memory(
-        &self,
-        platform: &PlatformId,
-        floor: &CollateralFloor,
-        now: UnixTime,
-    ) -> Option<Arc<KeptCollateral>> {
+    fn in_memory(&self, platform: &PlatformId, floor: &CollateralFloor, now: UnixTime) -> Option<Arc<KeptCollateral>> {
         let usable =
             |kept: &Arc<KeptCollateral>| kept.trusted.check_time(now).is_ok() && floor.check(&kept.trusted).is_ok();
         let (kept, was_read) = match self.lock().get(platform) {
@@ -282,7 +277,7 @@ impl Inner {
             return Some(kept);
         }
         let cache = self.cache.as_ref().filter(|_| !was_read)?;
-        let read = self.from_cache(cache, platform, now);
+        let read = self.in_cache(cache, platform, now);
         let mut state = self.lock();
         let entry = state.entry(platform);
         entry.was_read = true;
@@ -295,7 +290,7 @@ impl Inner {
         Some(kept).filter(usable)
     }
 
-    fn from_cache(&self, cache: &CacheDirectory, platform: &PlatformId, now: UnixTime) -> Option<Arc<KeptCollateral>> {
+    fn in_cache(&self, cache: &CacheDirectory, platform: &PlatformId, now: UnixTime) -> Option<Arc<KeptCollateral>> {
         let path = cache.path(platform);
         let text = cache.read(platform).unwrap_or_else(|error| {
             warn!(%platform, error = &error as &dyn std::error::Error, "kept collateral cannot be read");

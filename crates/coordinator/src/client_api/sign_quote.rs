@@ -143,10 +143,12 @@ mod tests {
     use std::path::PathBuf;
 
     use marblerun_attestation::with_oe_header;
+    use marblerun_collateral::{ClientOptions, SupplyOptions};
     use marblerun_coordinator_core::ledger::Ledger;
     use marblerun_coordinator_core::record::Genesis;
     use marblerun_pki::signature::verify_p384_sha256;
     use marblerun_pki::{AltNames, Certificate};
+    use marblerun_software_tee::service::{CollateralService, Item, Misbehaviour, ServiceOptions};
     use marblerun_software_tee::{CollateralOptions, DevelopmentRoot, EnclaveIdentity, RootOptions};
 
     use super::*;
@@ -158,7 +160,7 @@ mod tests {
         signer: QuoteSigner,
         quote: Vec<u8>,
         snapshot: Arc<Snapshot>,
-        _directory: tempfile::TempDir,
+        directory: tempfile::TempDir,
     }
 
     impl Case {
@@ -176,7 +178,7 @@ mod tests {
             root.export_bundle(&bundle, system_time(), &options).unwrap();
             let class = marblerun_tee::TrustClass::Software { roots: vec![root.root_der().to_vec()] };
             let trust = Trust::new(&class, Some(&bundle)).unwrap();
-            Self { signer: QuoteSigner::new(Arc::new(trust)), quote, snapshot: snapshot(), _directory: directory }
+            Self { signer: QuoteSigner::new(Arc::new(trust)), quote, snapshot: snapshot(), directory }
         }
 
         async fn sign(&self, submitted: &[u8]) -> Result<(Genuine, SignQuoteAnswer), Failure> {
@@ -218,6 +220,45 @@ mod tests {
                 assert!(!verifies(&case.snapshot, &[&submitted[..], &[0]].concat(), status.as_str(), &answer));
             }
         }
+    }
+
+    /// A signer whose only source is a service of the same root.
+    fn served(case: &Case) -> (QuoteSigner, CollateralService) {
+        let root = DevelopmentRoot::open(&case.directory.path().join("root"), system_time()).unwrap();
+        let class = marblerun_tee::TrustClass::Software { roots: vec![root.root_der().to_vec()] };
+        let service = CollateralService::start(root, ServiceOptions::default()).unwrap();
+        let services = vec![ClientOptions::new(service.url().parse().unwrap())];
+        let max_age = std::time::Duration::from_secs(24 * 60 * 60);
+        let options = SupplyOptions { services, dangerous_max_age: max_age, ..SupplyOptions::default() };
+        (QuoteSigner::new(Arc::new(Trust::with_sources(&class, options).unwrap())), service)
+    }
+
+    // rules: SQ-1
+    #[tokio::test]
+    async fn collateral_for_a_quote_is_asked_for_once() {
+        let mut case = Case::new(TcbStatus::UpToDate);
+        let (signer, service) = served(&case);
+        case.signer = signer;
+        for _ in 0..2 {
+            let (genuine, _) = case.sign(&case.quote.clone()).await.unwrap();
+            assert_eq!(genuine.tcb_status, TcbStatus::UpToDate);
+        }
+        assert_eq!(service.requests().len(), 4);
+        assert_eq!(case.signer.places.available_permits(), MAX_IN_FLIGHT);
+    }
+
+    #[tokio::test]
+    async fn a_service_that_fails_and_collateral_past_its_date_give_no_signature() {
+        let mut case = Case::new(TcbStatus::UpToDate);
+        let service;
+        (case.signer, service) = served(&case);
+        service.misbehave(Some(Misbehaviour::Http(500)));
+        assert!(reason(case.sign(&case.quote.clone()).await).contains("got 500"));
+        let service;
+        (case.signer, service) = served(&case);
+        // It counts for a Marble, whose activation says in the log what it rests on; a signature could not say it.
+        service.misbehave(Some(Misbehaviour::Expired(Some(Item::TcbInfo))));
+        assert!(reason(case.sign(&case.quote.clone()).await).contains("expected current collateral"));
     }
 
     // rules: SQ-1

@@ -286,10 +286,13 @@ mod tests {
 
     use std::task::{Context, Waker};
 
+    use marblerun_collateral::{ClientOptions, SupplyOptions};
     use marblerun_coordinator_core::ledger::Ledger;
     use marblerun_coordinator_core::record::{Genesis, Record};
     use marblerun_pki::AltNames;
     use marblerun_sealing::SealMode;
+    use marblerun_software_tee::service::{CollateralService, Misbehaviour, ServiceOptions};
+    use marblerun_software_tee::{DevelopmentRoot, EnclaveIdentity, RootOptions};
     use marblerun_storage::{Opened, open_directory};
     use tonic::Code;
 
@@ -299,10 +302,14 @@ mod tests {
     use crate::fair::Source;
     use crate::seal_keys::TeeSealKeys;
     use crate::tls::Listeners;
+    use crate::trust::system_time;
     use crate::writer::{self, Backing};
 
     fn activator(directory: &std::path::Path, places: usize) -> Arc<Activator> {
-        let trust = Trust::Simulation;
+        activator_with(directory, places, Trust::Simulation)
+    }
+
+    fn activator_with(directory: &std::path::Path, places: usize, trust: Trust) -> Arc<Activator> {
         let tee = Arc::new(marblerun_tee::detect(Some("1")).unwrap());
         let opened = open_directory(directory, Arc::new(TeeSealKeys(tee)), trust.context()).unwrap();
         let Opened::New(new) = opened else { panic!("expected an empty directory") };
@@ -393,6 +400,104 @@ mod tests {
             // It comes back with the end of the work.
             let _place = activator.places.acquire().await.unwrap();
             account_of().take(1).unwrap();
+        });
+    }
+
+    const LEAF: &[u8] = b"leaf";
+
+    /// A Marble of a development root, and a Coordinator whose only source of collateral is that root's service.
+    struct Attested {
+        activator: Arc<Activator>,
+        service: CollateralService,
+        quote: Vec<u8>,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Attested {
+        async fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("root");
+            let root = DevelopmentRoot::create(&path, system_time(), RootOptions::default()).unwrap();
+            let enclave =
+                EnclaveIdentity { mr_enclave: [7; 32], mr_signer: [8; 32], isv_prod_id: 3, isv_svn: 4, debug: false };
+            let mut data = [0; 64];
+            data[..32].copy_from_slice(marblerun_attestation::ReportDigest::of(LEAF).as_bytes());
+            let quote = marblerun_attestation::with_oe_header(&root.quote(&enclave, &data).unwrap());
+            let class = marblerun_tee::TrustClass::Software { roots: vec![root.root_der().to_vec()] };
+            let service = CollateralService::start(root, ServiceOptions::default()).unwrap();
+            let services = vec![ClientOptions::new(service.url().parse().unwrap())];
+            let sources = SupplyOptions { services, ..SupplyOptions::default() };
+            let trust = Trust::with_sources(&class, sources).unwrap();
+            let activator = activator_with(&directory.path().join("state"), 1, trust);
+            let manifest = format!(
+                r#"{{"Packages":{{"p":{{"UniqueID":"{}"}}}},"Marbles":{{"m":{{"Package":"p"}}}}}}"#,
+                "07".repeat(32)
+            );
+            let identity = Arc::clone(&activator.view.load().snapshot.identity);
+            let prepared =
+                marblerun_coordinator_core::set_manifest::prepare(&identity, manifest.as_bytes(), now()).unwrap();
+            let command = Command::SetManifest(Box::new(prepared.record));
+            activator.writer.submit_with(command, SealMode::default().into()).await.unwrap();
+            Self { activator, service, quote, _directory: directory }
+        }
+
+        /// Ends after the evidence was accepted, because the UUID is none.
+        fn activate(&self, quote: &[u8]) -> impl Future<Output = Result<Parameters, Status>> + use<> {
+            let (activator, peer) = (Arc::clone(&self.activator), peer(&self.activator, Some(LEAF)));
+            let request =
+                ActivationReq { marble_type: "m".to_owned(), quote: quote.to_vec(), ..ActivationReq::default() };
+            activator.activate(peer, request, Accounts::default())
+        }
+    }
+
+    // rules: ATT-11.2
+    #[tokio::test]
+    async fn an_activation_waits_for_collateral_and_goes_on_with_it() {
+        let attested = Attested::new().await;
+        let status = attested.activate(&attested.quote).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "the evidence was accepted: {status}");
+        assert_eq!(attested.service.requests().len(), 4);
+        let status = attested.activate(&attested.quote).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        assert_eq!(attested.service.requests().len(), 4, "it is kept");
+    }
+
+    // rules: ATT-11.2
+    #[tokio::test]
+    async fn without_collateral_an_activation_is_told_to_come_again_and_why() {
+        let attested = Attested::new().await;
+        attested.service.misbehave(Some(Misbehaviour::TooManyRequests(Some(600))));
+        for _ in 0..2 {
+            let status = attested.activate(&attested.quote).await.unwrap_err();
+            assert_eq!(status.code(), Code::Unavailable, "{status}");
+            let text = status.message();
+            assert!(text.contains("collateral unavailable for FMSPC FF5357544545"), "{text}");
+            assert!(text.contains("HTTP 429") && text.contains("wait, or use a caching service"), "{text}");
+        }
+        assert!(attested.service.requests().len() <= 4, "it is not asked again at once");
+    }
+
+    // rules: ATT-11.3, STA-8.3
+    #[test]
+    fn while_an_activation_waits_for_collateral_it_holds_no_place_no_thread_and_no_lock() {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let attested = Attested::new().await;
+            attested.service.misbehave(Some(Misbehaviour::Silence));
+            let waiting = tokio::spawn(attested.activate(&attested.quote));
+            while attested.service.requests().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            let began = std::time::Instant::now();
+            // There is one place and one thread for such work, and both are free.
+            let status = attested.activate(b"no quote").await.unwrap_err();
+            assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+            tokio::task::spawn_blocking(|| ()).await.unwrap();
+            let _ = attested.activator.view.load().status();
+            assert!(began.elapsed() < std::time::Duration::from_millis(100), "{:?}", began.elapsed());
+            assert!(!waiting.is_finished());
+            waiting.abort();
         });
     }
 

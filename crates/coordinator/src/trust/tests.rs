@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use marblerun_attestation::{EvaluationNumbers, FloorEntry, Fmspc, TcbStatus, Tee};
+use marblerun_collateral::ClientOptions;
+use marblerun_software_tee::service::{CollateralService, Misbehaviour, ServiceOptions};
 use marblerun_software_tee::{
     CollateralOptions, Dates, DevelopmentRoot, EnclaveIdentity, Revoked, RootOptions, Tamper,
 };
@@ -448,4 +450,110 @@ fn quotes_of_real_platforms_are_vouched_for_with_the_status_of_their_time() {
     }
     let expected = ["ConfigurationAndSWHardeningNeeded", "OutOfDate", "SWHardeningNeeded"];
     assert_eq!(statuses.into_iter().collect::<Vec<_>>(), expected);
+}
+
+/// A software-class verifier, or one of another class, whose only source is a service of the case's root.
+fn served(case: &Case, class: &marblerun_tee::TrustClass) -> (Trust, CollateralService) {
+    let root = DevelopmentRoot::open(&case.directory.path().join("root"), system_time()).unwrap();
+    let service = CollateralService::start(root, ServiceOptions::default()).unwrap();
+    let services = vec![ClientOptions::new(service.url().parse().unwrap())];
+    let trust = Trust::with_sources(class, SupplyOptions { services, ..SupplyOptions::default() }).unwrap();
+    (trust, service)
+}
+
+/// A case of today, because services issue for today.
+fn today() -> Case {
+    let mut case = Case::new();
+    let directory = tempfile::tempdir().unwrap();
+    case.root = DevelopmentRoot::create(&directory.path().join("root"), system_time(), RootOptions::default()).unwrap();
+    case.class = marblerun_tee::TrustClass::Software { roots: vec![case.root.root_der().to_vec()] };
+    case.directory = directory;
+    case
+}
+
+#[tokio::test]
+async fn collateral_that_is_missing_is_wanted_obtained_and_used() {
+    let case = today();
+    let (trust, service) = served(&case, &case.class);
+    let judge = || trust.judge(&case.quote(), CERTIFICATE, &case.package, &case.floor);
+    let error = judge().unwrap_err();
+    assert!(error.wants_collateral() && error.is_unavailable(), "{error:?}");
+    assert!(service.requests().is_empty(), "judging itself asks nobody");
+    let request = trust.wanted(&case.quote(), &case.floor).unwrap();
+    trust.obtain(&request, &case.floor).await.unwrap();
+    assert_eq!(judge().unwrap().admission.unwrap().tcb_status, TcbStatus::UpToDate);
+    assert_eq!(service.requests().len(), 4);
+}
+
+// rules: ATT-11.2
+#[tokio::test]
+async fn a_service_that_fails_is_a_reason_to_come_again_with_its_last_answer() {
+    let case = today();
+    let (trust, service) = served(&case, &case.class);
+    service.misbehave(Some(Misbehaviour::Http(500)));
+    let request = trust.wanted(&case.quote(), &case.floor).unwrap();
+    let error = trust.obtain(&request, &case.floor).await.unwrap_err();
+    assert_eq!((error.code(), error.is_unavailable()), ("no-collateral", true));
+    let text = crate::report::chain(&error);
+    assert!(text.contains("collateral unavailable for FMSPC FF5357544545") && text.contains("got 500"), "{text}");
+    let error = trust.judge(&case.quote(), CERTIFICATE, &case.package, &case.floor).unwrap_err();
+    assert!(!error.wants_collateral() && error.is_unavailable(), "not again at once");
+}
+
+// rules: ATT-11.5
+#[tokio::test]
+async fn nobody_is_asked_about_a_platform_of_another_root() {
+    let case = today();
+    let (trust, service) = served(&case, &marblerun_tee::TrustClass::Hardware);
+    let error = trust.judge(&case.quote(), CERTIFICATE, &case.package, &case.floor).unwrap_err();
+    assert!(error.wants_collateral(), "{error:?}");
+    let error = trust.wanted(&case.quote(), &case.floor).unwrap_err();
+    assert!(matches!(error, EvidenceError::Uncertified(_)) && !error.is_unavailable(), "{error:?}");
+    assert_eq!(error.code(), "untrusted-root");
+    assert!(error.hint().is_some() && service.requests().is_empty());
+}
+
+#[tokio::test]
+async fn collateral_of_our_own_platform_is_fetched_and_given_to_clients() {
+    let case = today();
+    let (trust, _service) = served(&case, &case.class);
+    assert!(trust.own_collateral(&case.quote(), &case.floor).is_none());
+    let request = trust.wanted_for_us(&case.quote(), &case.floor).unwrap();
+    trust.obtain(&request, &case.floor).await.unwrap();
+    assert!(trust.own_collateral(&case.quote(), &case.floor).is_some());
+    assert!(trust.wanted_for_us(&case.quote(), &case.floor).is_none(), "it is still young");
+    assert!(Trust::Simulation.wanted_for_us(&case.quote(), &case.floor).is_none());
+}
+
+#[test]
+fn collateral_past_its_next_update_counts_only_if_the_image_says_so_and_is_marked() {
+    let judge = |max_age_days: u64, vouch: bool| {
+        let mut case = Case::new();
+        case.system = NOW + 10 * DAY;
+        let dates = Some(Dates { issued: at(NOW), next_update: at(NOW + 7 * DAY) });
+        (case.options.tcb_info_dates, case.options.qe_identity_dates) = (dates, dates);
+        case.export();
+        let sources = SupplyOptions {
+            bundle: Some(case.bundle()),
+            dangerous_max_age: Duration::from_secs(max_age_days * DAY),
+            ..SupplyOptions::default()
+        };
+        let trust = Trust::with_sources(&case.class, sources).unwrap();
+        assert_eq!(
+            trust.max_collateral_age().map(|age| age.as_secs()),
+            Some(max_age_days * DAY).filter(|&age| age > 0)
+        );
+        let Trust::Attested(verifier) = trust else { panic!("expected a verifier") };
+        if vouch {
+            return verifier.vouch(&case.quote(), &case.floor, at(case.system)).map(|_| None);
+        }
+        let accepted = verifier.judge(&case.quote(), CERTIFICATE, &case.package, &case.floor, at(case.system));
+        accepted.map(|accepted| accepted.admission)
+    };
+    assert!(judge(30, false).unwrap().unwrap().stale_collateral);
+    for days in [0, 2] {
+        assert_eq!(judge(days, false).unwrap_err().code(), "expired-collateral");
+    }
+    let error = judge(30, true).unwrap_err();
+    assert!(matches!(error, EvidenceError::StaleCollateral) && error.is_unavailable(), "{error:?}");
 }
