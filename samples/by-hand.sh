@@ -1,5 +1,5 @@
-# Functions for the pages of samples: a Coordinator for development, and instances, from building blocks that
-# occlum-hello's page explains one by one. To be read by a shell in an empty directory (`. by-hand.sh`); $REPO is the
+# Functions for pages of samples: a Coordinator under a development root, from building blocks that samples/README.md
+# explains one by one. To be read by a shell in an empty directory (`. by-hand.sh`); $REPO is the
 # repository, and its programs are in PATH.
 # shellcheck shell=bash
 
@@ -15,25 +15,6 @@ start_coordinator() {
     until grep -qs listening coordinator.log; do sleep 0.1; done
     marblerun package-info coordinator --package-only >era-config.json 2>/dev/null &&
         marblerun certificate root localhost:4433 --trust-software-root root/root.pem --output root.pem 2>/dev/null
-}
-
-# Makes an instance for a program, which becomes a Marble of that name: instance NAME PROGRAM [DNS NAME].
-instance() {
-    mkdir -p "$1/image/etc/marblerun" "$1/image/tmp" &&
-        marble-sim image add --instance "$1" "$(command -v premain-libos)" --as /bin/premain-libos &&
-        marble-sim image add --instance "$1" "$2" --as "/bin/$(basename "$2")" || return
-    # The Coordinator is pinned in the measured image, and the names of the Marble's certificate are measured, too.
-    echo "{\"RootSHA256\": \"$(openssl x509 -in root.pem -outform DER | sha256sum | cut -c1-64)\"}" \
-        >"$1/image/etc/marblerun/coordinator.json"
-    python3 -c '
-import json, sys
-configuration = json.load(sys.stdin)
-name, names = sys.argv[1:]
-configuration["env"]["default"] = ["OCCLUM=yes", "MALLOC_ARENA_MAX=1", f"EDG_MARBLE_TYPE={name}", f"EDG_MARBLE_DNS_NAMES={names}"]
-configuration["env"]["untrusted"] = ["EDG_MARBLE_COORDINATOR_ADDR"]
-configuration["mount"] = [mount for mount in configuration["mount"] if mount["type"] == "unionfs"]
-json.dump(configuration, sys.stdout, indent=2)' "$1" "${3:-localhost}" \
-        <"$REPO/samples/occlum-hello/Occlum.json" >"$1/Occlum.json"
 }
 
 # Writes the measurement of instances into the packages of their names in manifest.json, and sets the manifest.
