@@ -292,6 +292,52 @@ fn an_instance_joins_the_development_coordinator_as_long_as_its_manifest_names_i
     assert_eq!(done.code, 200);
 }
 
+/// A manifest that user ann may update alone; her certificate and key are `ann.pem` and `ann-key.pem`.
+fn manifest_of_ann(site: &Site, argv: &[&str]) -> String {
+    if !site.path("ann.pem").exists() {
+        site.openssl(&["genpkey", "-algorithm", "ed25519", "-out", "ann-key.pem"]);
+        site.openssl(&["req", "-x509", "-new", "-key", "ann-key.pem", "-subj", "/CN=ann", "-out", "ann.pem"]);
+    }
+    let mut manifest: Value = serde_json::from_str(&manifest(argv)).unwrap();
+    manifest["Roles"] = json!({"updater": {"ResourceType": "Manifest", "Actions": ["UpdateManifest"]}});
+    let certificate = String::from_utf8(site.read("ann.pem")).unwrap();
+    manifest["Users"] = json!({"ann": {"Certificate": certificate, "Roles": ["updater"]}});
+    manifest.to_string()
+}
+
+const ANN: [&str; 4] = ["--cert", "ann.pem", "--key", "ann-key.pem"];
+
+// rules: DEV-4
+#[test]
+fn a_user_updates_to_a_watched_manifest_that_changes() {
+    let site = Site::new();
+    site.write("m.json", manifest_of_ann(&site, &["/bin/one"]));
+    let dev = Dev::start(&site, &[&["--manifest", "m.json"][..], &ANN].concat());
+    dev.wait_for("Manifest m.json is set");
+    site.write("m.json", manifest_of_ann(&site, &["/bin/two"]));
+    dev.wait_for("Update to m.json is applied");
+    // What ann may not do is told, and the state stays.
+    site.write("m.json", manifest(&["/bin/three"]).replace("Secrets.k", "Secrets.unknown"));
+    dev.wait_for("the update to m.json is refused");
+    let shown = run(marblerun(&site, &["manifest", "get"]).env("MARBLERUN_PROFILE", "dev")).success();
+    assert!(shown.stdout.contains("/bin/two"), "{}", shown.stdout);
+}
+
+#[test]
+fn a_user_updates_the_manifest_to_an_instance_that_changed() {
+    let site = Site::new();
+    shell_instance(&site, "exit 6");
+    site.write("hello/manifest.json", manifest_of_ann(&site, &["/bin/sh", "-c", "exit 6"]));
+    let _dev = Dev::start(&site, &[]);
+    let run_as = |user: &[&str]| run(marblerun(&site, &["occlum", "run", "hello", "--coordinator", "dev"]).args(user));
+    assert_eq!(run_as(&[]).code, 6);
+    site.write("hello/image/new", "");
+    assert_eq!(run_as(&[]).code, 200);
+    let done = run_as(&ANN);
+    assert_eq!(done.code, 6, "{}", done.stderr);
+    assert_eq!(run_as(&[]).code, 6);
+}
+
 #[test]
 fn an_instance_joins_any_coordinator_that_is_verified() {
     let site = Site::new();
