@@ -30,6 +30,7 @@ use self::session::Session;
 /// The pages whose blocks are executed; no other may have console blocks.
 const PAGES: &[&str] = &[
     "README.md",
+    "docs/occlum.md",
     "docs/on-sgx.md",
     "docs/operating.md",
     "docs/simulator.md",
@@ -52,6 +53,11 @@ fn follow(path: &str) {
     let text = fs::read_to_string(repository().join(path)).unwrap();
     let page = Page::parse(path, &text).unwrap_or_else(|error| panic!("{error}"));
     Session::follow(&page).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn the_way_of_a_program_into_occlum_is_as_its_page_shows() {
+    follow("docs/occlum.md");
 }
 
 #[test]
