@@ -1,6 +1,6 @@
 //! What a host does to files: the instance's directory is its own.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,6 +50,7 @@ impl Disk {
         let from = self.plan.join(from);
         // Before anything is lost.
         fs::read_dir(&from)?;
+        let _lock = if run_too { self.lock_run()? } else { None };
         let layers = LAYERS.iter().filter(|layer| run_too || **layer != "run");
         for layer in layers.filter(|layer| from.join(layer).exists()) {
             let target = self.instance.join(layer);
@@ -68,6 +69,20 @@ impl Disk {
             }
         }
         Ok(())
+    }
+
+    /// Keeps others from starting the instance; an error if it is running.
+    fn lock_run(&self) -> io::Result<Option<File>> {
+        let file = match File::open(self.instance.join("run/.lock")) {
+            // It never ran, or its writable layer is lost at each end.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Err(io::Error::other("the instance is running")),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 
     /// Copies the whole instance to a new directory.
@@ -99,4 +114,28 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_writable_layer_of_an_instance_that_runs_is_not_brought_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |path: &str| directory.path().join(path);
+        fs::create_dir_all(at("instance/run")).unwrap();
+        fs::create_dir_all(at("saved/run")).unwrap();
+        fs::write(at("instance/run/.lock"), "").unwrap();
+        let disk = Disk { instance: at("instance"), plan: directory.path().to_owned() };
+        let running = File::open(at("instance/run/.lock")).unwrap();
+        running.lock().unwrap();
+        let refused = disk.restore(Path::new("saved"), true).unwrap_err();
+        assert!(refused.to_string().contains("is running"), "{refused}");
+        assert!(at("instance/run/.lock").exists());
+        disk.restore(Path::new("saved"), false).unwrap();
+        drop(running);
+        disk.restore(Path::new("saved"), true).unwrap();
+        assert!(!at("instance/run/.lock").exists());
+    }
 }

@@ -182,3 +182,15 @@ fn a_wrong_file_of_canaries_is_an_error_before_anything_runs() {
     finished.expect_error(201, "secret \"password\": expected 8 to 16384 bytes, got 5");
     assert_eq!(finished.stdout, "");
 }
+
+// rules: SIM-10, SIM-12
+#[test]
+fn beside_another_listener_the_look_is_the_same() {
+    let listen = program("listen");
+    let fixture = fixture().through(&[&listen, "other".as_ref()]);
+    for mode in ["write", "halves", "sendmsg", "map", "mkdir"] {
+        let (finished, report) = fixture.leak(&["--strict"], &["/bin/leak", mode]);
+        assert!(finished.stderr.contains("mechanism: ptrace"), "{finished:#?}");
+        assert_eq!((finished.status.code(), &report["unread"]), (Some(207), &json!(0)), "{mode}: {finished:#?}");
+    }
+}

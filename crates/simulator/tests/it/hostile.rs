@@ -240,3 +240,19 @@ fn an_ordinary_user_can_follow_a_plan_and_look_for_canaries_at_once() {
     let (finished, _) = fixture.suffer(&clock, &["--strict"], &["/bin/victim", "clocks", &begin]);
     finished.expect(0, "10 10 10 10 10 days, monotonic right");
 }
+
+// rules: SIM-10, SIM-14, SIM-15
+#[test]
+fn beside_another_listener_the_same_harm_is_done() {
+    let listen = program("listen");
+    let fixture = fixture().through(&[&listen, "other".as_ref()]);
+    let begin = now();
+    let clock = json!([{"at": "start", "do": {"clock": {"offset_seconds": 864060}}}]);
+    let expected = "10 10 10 10 10 days, monotonic right";
+    check(&fixture, clock, &["/bin/victim", "clocks", &begin], 0, expected);
+    let kill = json!([{"at": at("fsync", 2), "do": "kill"}]);
+    check(&fixture, kill, &["/bin/victim", "save", "5"], 137, "saved 1");
+    assert_eq!(fs::read_to_string(fixture.path("instance/host/saved")).unwrap(), "1\n");
+    let fail = json!([{"at": at("quote", 1), "do": {"fail": {"errno": "EINVAL"}}}]);
+    check(&fixture, fail, &["/bin/victim", "quotes", "2"], 0, "quote 1: EINVAL\nquote 2: made");
+}
