@@ -103,6 +103,12 @@ pub enum AdmitError {
         /// The enclave's.
         got: String,
     },
+    /// The signing key is published.
+    #[error("SignerID {got} is that of the signing key that is published with Occlum, expected a key of your own")]
+    PublishedSigner {
+        /// The enclave's.
+        got: String,
+    },
     /// The product differs.
     #[error("expected ProductID {expected}, got {got}")]
     ProductId {
@@ -129,9 +135,11 @@ impl AdmitError {
             Self::Advisories { .. } => ErrorClass::Advisories,
             Self::ReportData { .. } => ErrorClass::ReportData,
             Self::Debug { .. } => ErrorClass::Debug,
-            Self::UniqueId { .. } | Self::SignerId { .. } | Self::ProductId { .. } | Self::SecurityVersion { .. } => {
-                ErrorClass::Package
-            }
+            Self::UniqueId { .. }
+            | Self::SignerId { .. }
+            | Self::PublishedSigner { .. }
+            | Self::ProductId { .. }
+            | Self::SecurityVersion { .. } => ErrorClass::Package,
         }
     }
 
@@ -158,6 +166,10 @@ impl AdmitError {
             Self::UniqueId { .. } => {
                 Some("the image is not the one in the manifest: rebuild it, or update the manifest's UniqueID")
             }
+            Self::PublishedSigner { .. } => Some(
+                "everybody can sign an enclave that opens this one's sealed files: build it with `occlum build --sign-key`, or \
+                 debuggable, with Debug in the package, for development",
+            ),
             _ => None,
         }
     }
@@ -166,10 +178,20 @@ impl AdmitError {
 /// Accepted by a package that lists no status (MarbleRun v1.9.1).
 const DEFAULT_STATUSES: [&str; 1] = ["SWHardeningNeeded"];
 
+/// MRSIGNER of the key that ships with Occlum (`etc/template/Enclave.pem`) and signs where `occlum build` gets no key.
+///
+/// Whoever has it, which is everybody, signs enclaves that share the sealed files of every other enclave of this signer; in
+/// Occlum they lie above the measured image, so that not even a UniqueID says what runs.
+pub const OCCLUM_TEMPLATE_SIGNER: [u8; 32] = [
+    0x83, 0xd7, 0x19, 0xe7, 0x7d, 0xea, 0xca, 0x14, 0x70, 0xf6, 0xba, 0xf6, 0x2a, 0x4d, 0x77, 0x43, 0x03, 0xc8, 0x99,
+    0xdb, 0x69, 0x02, 0x0f, 0x9c, 0x70, 0xee, 0x1d, 0xfc, 0x08, 0xc7, 0xce, 0x9e,
+];
+
 /// Admits a Marble: the Coordinator's rule.
 ///
 /// In this order, so that equal evidence gives equal answers: TCB status, advisories, report data, properties. `Debug`
-/// must be equal, so a package for debugging refuses production enclaves. Bytes 32 to 63 of the report data are not
+/// must be equal, so a package for debugging refuses production enclaves. [`OCCLUM_TEMPLATE_SIGNER`] is refused outside of
+/// debugging, whatever the package says; MarbleRun v1.9.1 accepts it. Bytes 32 to 63 of the report data are not
 /// looked at. `binding` is the SHA-256 of the certificate on the Marble's connection.
 ///
 /// # Errors
@@ -183,6 +205,9 @@ pub fn admit(report: &VerifiedReport, binding: ReportDigest, package: &Package) 
         return Err(AdmitError::Debug { expected: package.debug, got: report.is_debug() });
     }
     let Claims::Sgx(sgx) = report.claims();
+    if !package.debug && sgx.mr_signer == OCCLUM_TEMPLATE_SIGNER {
+        return Err(AdmitError::PublishedSigner { got: hex::encode(sgx.mr_signer) });
+    }
     if let Some(expected) = given(&package.unique_id)
         && !expected.eq_ignore_ascii_case(&hex::encode(sgx.mr_enclave))
     {

@@ -32,7 +32,7 @@ mod tcb;
 mod timestamp;
 mod verify;
 
-pub use admission::{Admission, AdmitError, Package, admit};
+pub use admission::{Admission, AdmitError, OCCLUM_TEMPLATE_SIGNER, Package, admit};
 pub use client_admission::{ClientAdmission, ClientAdmitError, ClientWarning, admit_coordinator};
 pub use collateral::{
     Collateral, CollateralError, CollateralItem, MAX_COLLATERAL_BYTES, TrustedCollateral, ValidityError,

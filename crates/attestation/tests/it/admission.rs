@@ -1,8 +1,8 @@
 //! Both admission rules over claims of real and fabricated evidence.
 
 use marblerun_attestation::{
-    AdmitError, Claims, ClientAdmitError, ClientWarning, Collateral, ErrorClass, Package, Quote, ReportDigest,
-    TcbStatus, VerifiedReport, admit, admit_coordinator, verify,
+    AdmitError, Claims, ClientAdmitError, ClientWarning, Collateral, ErrorClass, OCCLUM_TEMPLATE_SIGNER, Package,
+    Quote, ReportDigest, TcbStatus, VerifiedReport, admit, admit_coordinator, verify,
 };
 use serde_json::json;
 
@@ -105,6 +105,30 @@ fn a_revoked_platform_is_refused_by_both_rules_even_if_listed() {
     let package = Package { accepted_tcb_statuses: list(&["Revoked"]), ..package() };
     assert_eq!(admit(&report, binding(), &package), Err(AdmitError::Revoked));
     assert_eq!(admit_coordinator(&report, binding(), &package), Err(ClientAdmitError::Refused(AdmitError::Revoked)));
+}
+
+// rules: OCC-9
+#[test]
+fn an_enclave_of_occlums_published_key_is_refused_unless_it_is_for_debugging() {
+    let signed = |debug: bool| {
+        report(|plan| {
+            plan.report[128..160].copy_from_slice(&OCCLUM_TEMPLATE_SIGNER);
+            plan.report[48] |= if debug { 2 } else { 0 };
+        })
+    };
+    let unique_id = || Package { unique_id: Some("E1".repeat(32)), ..Package::default() };
+    let by_signer = Package { signer_id: Some(hex::encode(OCCLUM_TEMPLATE_SIGNER)), ..package() };
+    // Not even a UniqueID helps, and what is wrong is told before what else may be.
+    for package in [unique_id(), by_signer, package()] {
+        let message = "SignerID 83d719e77deaca1470f6baf62a4d774303c899db69020f9c70ee1dfc08c7ce9e is that of the signing key \
+                       that is published with Occlum, expected a key of your own";
+        check_refused(&signed(false), &package, ErrorClass::Package, message);
+    }
+    admit(&signed(true), binding(), &Package { debug: true, ..unique_id() }).unwrap();
+    let mut other = OCCLUM_TEMPLATE_SIGNER;
+    other[31] ^= 1;
+    let report = report(|plan| plan.report[128..160].copy_from_slice(&other));
+    admit(&report, binding(), &unique_id()).unwrap();
 }
 
 // rules: ACT-3.2, ATT-6

@@ -62,6 +62,12 @@ fn an_instance_with_programs_of_this_machine_has_no_errors() {
     assert_eq!(place.run("occlum check i").stdout, run.stdout);
 }
 
+// rules: OCC-9
+#[test]
+fn what_the_check_warns_of_is_what_a_coordinator_refuses() {
+    assert_eq!(marblerun_enclave_image::OCCLUM_TEMPLATE_SIGNER, marblerun_attestation::OCCLUM_TEMPLATE_SIGNER);
+}
+
 // rules: OCC-8
 #[test]
 fn errors_give_the_exit_code_2_each_with_place_reason_and_fix() {

@@ -145,7 +145,7 @@ fn sum(terms: &[Term]) -> String {
 fn bytes(amount: u64) -> String {
     match amount {
         0..1_048_576 => amount.to_string(),
-        _ if amount % (1 << 20) == 0 => format!("{}MB", amount >> 20),
+        _ if amount.is_multiple_of(1 << 20) => format!("{}MB", amount >> 20),
         _ => format!("{:.1}MB", amount as f64 / f64::from(1 << 20)),
     }
 }

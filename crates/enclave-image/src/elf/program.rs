@@ -255,7 +255,7 @@ impl Dynamic {
                 DT_SONAME => found.soname = Some(string(*value)?),
                 DT_RUNPATH => found.run_path = split(string(*value)?),
                 DT_RPATH => found.old_run_path = split(string(*value)?),
-                DT_FLAGS_1 => found.is_pie = value & u64::from(DF_1_PIE.0) != 0,
+                DT_FLAGS_1 => found.is_pie = value & DF_1_PIE.0 != 0,
                 _ => {}
             }
         }

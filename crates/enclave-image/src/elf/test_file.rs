@@ -20,6 +20,9 @@ pub(crate) struct ElfFile {
     section_names: Vec<&'static str>,
 }
 
+/// Name, type, flags, place in the file, link, size of an entry.
+type Section = (&'static str, u32, u64, (u64, u64), u32, u64);
+
 const EHDR: usize = 64;
 const PHDR: usize = 56;
 const SHDR: usize = 64;
@@ -104,7 +107,7 @@ impl ElfFile {
         let count = 2 + usize::from(self.interpreter.is_some());
         let mut file = vec![0; EHDR + count * PHDR];
         let mut put = |content: &[u8]| {
-            while file.len() % 16 != 0 {
+            while !file.len().is_multiple_of(16) {
                 file.push(0);
             }
             let offset = file.len();
@@ -167,8 +170,7 @@ impl ElfFile {
         segments.push([2, 6, dynamic_at.0, dynamic_at.0, dynamic_at.1]);
         let code_at = put(&self.code);
         let rodata_at = put(&self.rodata);
-        // name, type, flags, place, link, entry size
-        let mut sections: Vec<(&str, u32, u64, (u64, u64), u32, u64)> = vec![
+        let mut sections: Vec<Section> = vec![
             ("", 0, 0, (0, 0), 0, 0),
             (".dynstr", 3, 2, strings_at, 0, 0),
             (".dynsym", 11, 2, put(&symbols), 1, 24),
