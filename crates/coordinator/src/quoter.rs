@@ -125,12 +125,18 @@ impl Quoter {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use marblerun_collateral::{ClientOptions, SupplyOptions};
     use marblerun_coordinator_core::ledger::Ledger;
     use marblerun_coordinator_core::record::Genesis;
     use marblerun_coordinator_core::time::Timestamp;
     use marblerun_pki::AltNames;
+    use marblerun_software_tee::service::{CollateralService, ServiceOptions};
+    use marblerun_software_tee::{CollateralOptions, DevelopmentRoot, EnclaveIdentity, RootOptions};
 
     use super::*;
+    use crate::trust::system_time;
 
     // rules: SIG-3, ATT-8.2
     #[test]
@@ -148,43 +154,102 @@ mod tests {
         assert!(Arc::ptr_eq(&kept, &quoter.answer(b"").unwrap()), "a nonce does not displace it");
     }
 
+    /// A quoter that keeps a quote of a development root, and that root in a directory.
+    struct Attested {
+        root: DevelopmentRoot,
+        quoter: Arc<Quoter>,
+        trust: Arc<Trust>,
+        directory: tempfile::TempDir,
+    }
+
+    impl Attested {
+        fn new(sources: impl FnOnce(&DevelopmentRoot, &Path) -> SupplyOptions) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("root");
+            let root = DevelopmentRoot::create(&path, system_time(), RootOptions::default()).unwrap();
+            let class = marblerun_tee::TrustClass::Software { roots: vec![root.root_der().to_vec()] };
+            let trust = Arc::new(Trust::with_sources(&class, sources(&root, directory.path())).unwrap());
+            let now = Timestamp::from_millis(1_769_904_000_000);
+            let genesis = Genesis::create(&AltNames::from_list("localhost"), now).unwrap();
+            let view = View { snapshot: Ledger::new(&genesis).unwrap().snapshot(), log: None, recovering: None };
+            let quoter = Quoter::new(Arc::new(Tee::Simulation), Arc::clone(&trust), SharedView::new(view)).unwrap();
+            let attested = Self { root, quoter: Arc::new(quoter), trust, directory };
+            assert!(!attested.quoter.has_other_collateral(), "there is no evidence yet");
+            attested.keep(None);
+            attested
+        }
+
+        fn evidence(&self) -> Vec<u8> {
+            let enclave =
+                EnclaveIdentity { mr_enclave: [7; 32], mr_signer: [8; 32], isv_prod_id: 3, isv_svn: 4, debug: false };
+            self.root.quote(&enclave, &[0; 64]).unwrap()
+        }
+
+        /// From now on this is the kept quote.
+        fn keep(&self, collateral: Option<marblerun_json::RawJson>) {
+            let view = self.quoter.view.load();
+            let answer = (*self.quoter.answer(b"").unwrap()).clone();
+            let answer = Arc::new(QuoteAnswer { quote: Some(self.evidence()), collateral, ..answer });
+            let identity = Arc::clone(&view.snapshot.identity);
+            self.quoter.kept.store(Some(Arc::new(Kept { identity, recovering: None, answer })));
+        }
+
+        /// The simulated TEE gives no evidence, so a kept quote with some was not made anew.
+        fn was_renewed(&self) -> bool {
+            self.quoter.answer(b"").unwrap().quote.is_none()
+        }
+
+        async fn look_after(&self) {
+            crate::own_collateral::look_after(&self.trust, &self.quoter.view, &self.quoter).await;
+        }
+    }
+
     #[tokio::test]
     async fn newer_collateral_of_our_own_platform_is_a_reason_to_renew_the_kept_quote() {
-        use marblerun_software_tee::{CollateralOptions, DevelopmentRoot, EnclaveIdentity, RootOptions};
-        let directory = tempfile::tempdir().unwrap();
-        let issued = crate::trust::system_time();
-        let root = DevelopmentRoot::create(&directory.path().join("root"), issued, RootOptions::default()).unwrap();
-        let bundle = directory.path().join("bundle");
-        std::fs::create_dir(&bundle).unwrap();
-        let class = marblerun_tee::TrustClass::Software { roots: vec![root.root_der().to_vec()] };
-        let trust = Arc::new(Trust::new(&class, Some(&bundle)).unwrap());
-        let genesis = Genesis::create(&AltNames::from_list("localhost"), Timestamp::from_millis(1_769_904_000_000));
-        let view = View { snapshot: Ledger::new(&genesis.unwrap()).unwrap().snapshot(), log: None, recovering: None };
-        let quoter = Quoter::new(Arc::new(Tee::Simulation), Arc::clone(&trust), SharedView::new(view)).unwrap();
-        assert!(!quoter.has_other_collateral(), "there is no evidence");
+        let attested = Attested::new(|root, directory| {
+            root.export_bundle(directory, system_time(), &CollateralOptions::default()).unwrap();
+            SupplyOptions { bundle: Some(directory.to_owned()), ..SupplyOptions::default() }
+        });
+        let floor = &attested.quoter.view.load().snapshot.floor;
+        attested.keep(attested.trust.own_collateral(&attested.evidence(), floor));
+        assert!(!attested.quoter.has_other_collateral(), "it carries it already");
+        attested.look_after().await;
+        assert!(!attested.was_renewed());
+        attested.keep(None);
+        assert!(attested.quoter.has_other_collateral());
+        attested.look_after().await;
+        assert!(attested.was_renewed());
+    }
 
-        let enclave =
-            EnclaveIdentity { mr_enclave: [7; 32], mr_signer: [8; 32], isv_prod_id: 3, isv_svn: 4, debug: false };
-        let evidence = root.quote(&enclave, &[0; 64]).unwrap();
-        let view = quoter.view.load();
-        let keep = |collateral| {
-            let answer =
-                QuoteAnswer { quote: Some(evidence.clone()), collateral, ..(*quoter.answer(b"").unwrap()).clone() };
-            let identity = Arc::clone(&view.snapshot.identity);
-            quoter.kept.store(Some(Arc::new(Kept { identity, recovering: None, answer: Arc::new(answer) })));
-        };
-        keep(None);
-        assert!(!quoter.has_other_collateral(), "there is none");
-        root.export_bundle(&bundle, issued, &CollateralOptions::default()).unwrap();
-        // The directory is looked at once a second; a new verifier looks at once.
-        let trust = Arc::new(Trust::new(&class, Some(&bundle)).unwrap());
-        let quoter = Quoter { trust: Arc::clone(&trust), ..quoter };
-        assert!(quoter.has_other_collateral());
-        let collateral = trust.own_collateral(&evidence, &view.snapshot.floor);
-        let kept = quoter.kept.load_full().unwrap();
-        let answer = QuoteAnswer { collateral, ..(*kept.answer).clone() };
-        let identity = Arc::clone(&view.snapshot.identity);
-        quoter.kept.store(Some(Arc::new(Kept { identity, recovering: None, answer: Arc::new(answer) })));
-        assert!(!quoter.has_other_collateral(), "it carries it already");
+    #[tokio::test]
+    async fn collateral_of_our_own_platform_is_asked_for_and_a_failure_leaves_the_quote_alone() {
+        let mut service = None;
+        let attested = Attested::new(|_, directory| {
+            let root = DevelopmentRoot::open(&directory.join("root"), system_time()).unwrap();
+            let started = CollateralService::start(root, ServiceOptions::default()).unwrap();
+            let services = vec![ClientOptions::new(started.url().parse().unwrap())];
+            service = Some(started);
+            let cache = Some(directory.join("cache"));
+            SupplyOptions { services, cache, ..SupplyOptions::default() }
+        });
+        let service = service.unwrap();
+        attested.look_after().await;
+        assert!(attested.was_renewed());
+        assert_eq!(service.requests().len(), 4);
+        // What is young is not asked for again.
+        attested.keep(None);
+        attested.look_after().await;
+        assert_eq!(service.requests().len(), 4);
+        assert_eq!(std::fs::read_dir(attested.directory.path().join("cache/dcap")).unwrap().count(), 1);
+
+        let failing = Attested::new(|_, directory| {
+            let root = DevelopmentRoot::open(&directory.join("root"), system_time()).unwrap();
+            let started = CollateralService::start(root, ServiceOptions::default()).unwrap();
+            let url = started.url().parse().unwrap();
+            drop(started);
+            SupplyOptions { services: vec![ClientOptions::new(url)], ..SupplyOptions::default() }
+        });
+        failing.look_after().await;
+        assert!(!failing.was_renewed());
     }
 }

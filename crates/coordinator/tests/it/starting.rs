@@ -46,6 +46,22 @@ async fn an_address_that_is_taken_is_named_with_its_variable() {
     assert!(text.contains("EDG_COORDINATOR_MESH_ADDR") && text.contains(&running.mesh.to_string()), "{text}");
 }
 
+// rules: DEP-3
+#[tokio::test]
+async fn a_qcnl_file_that_is_not_understood_ends_the_start_with_its_line() {
+    let (directory, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut config = config(directory.path());
+    let broken = b"{\n\"pccs_url\": \"https://a/sgx/certification/v4/\"\n\"use_secure_cert\": true}";
+    config.qcnl = Some(write_file(files.path(), broken));
+    let text = failure(config.clone()).await;
+    assert!(text.starts_with("EDG_COORDINATOR_QCNL: ") && text.contains("line 3"), "{text}");
+    assert!(std::fs::read_dir(directory.path()).unwrap().next().is_none(), "nothing was written");
+    config.qcnl = Some(files.path().join("missing"));
+    assert!(failure(config.clone()).await.contains("missing cannot be read"));
+    config.qcnl = Some(write_file(files.path(), b"PCCS_URL=https://a/sgx/certification/v4/"));
+    Running::of(config, Limits::default()).await.set_manifest().await;
+}
+
 // rules: R14
 #[tokio::test]
 async fn a_start_up_manifest_is_set_and_the_same_one_again_is_no_mistake() {
