@@ -218,40 +218,40 @@ fn each_fault_of_a_service_is_unavailable_for_its_platform_alone_and_heals_witho
     let other_url = other.url().replace("127.0.0.1", "localhost");
     let other_url = other_url.trim_end_matches("/sgx/certification/v4/");
 
-    let platform = |number| hex(fmspc(number));
-    let faults = FAULTS.iter().enumerate().map(|(number, fault)| (platform(number), fault.replace('@', other_url)));
-    let variants = VARIANTS.iter().enumerate().map(|(number, fault)| (platform(24 + number), (*fault).to_owned()));
-    let rules = faults.clone().chain(variants.clone()).map(|(fmspc, fault)| rule(&format!("{fmspc}:{fault}")));
-    served.service.misbehave(rules);
+    let faults = FAULTS.iter().enumerate().map(|(number, fault)| (hex(fmspc(number)), fault.replace('@', other_url)));
+    let variants = VARIANTS.iter().enumerate().map(|(number, fault)| (hex(fmspc(24 + number)), (*fault).to_owned()));
+    let of_platform = |(fmspc, fault): (String, String)| rule(&format!("{fmspc}:{fault}"));
+    served.service.misbehave(faults.clone().chain(variants.clone()).map(of_platform));
 
-    // The silent one is asked first; everybody else comes while nothing is answered.
-    let mut waiting: Vec<(String, Running)> = Vec::new();
+    // The silent one is asked first; somebody else comes while nothing is answered.
+    let mut waiting: Vec<(String, String, Running)> = Vec::new();
     for (fmspc, fault) in faults {
-        let instance = format!("faulty-{fmspc}");
-        waiting.push((fault, served.start_marble(&instance, &fmspc)));
-        if waiting.len() == 1 {
+        let mut marble = served.start_marble(&format!("faulty-{fmspc}"), &fmspc);
+        if fault == "silence" {
             assert!(served.service.wait_for_request(&format!("fmspc={fmspc}"), PATIENCE));
+            served.marble("hello", OWN).success().says(&[GREETING]);
+            assert!(!marble.log().contains("UNAVAILABLE"), "waited for the silent one: {}", marble.log());
         }
+        waiting.push((fmspc, fault, marble));
     }
     for (fmspc, variant) in variants {
         let marble = served.marble(&format!("good-{fmspc}"), &fmspc);
         assert!(marble.code == 0, "{variant}: {}", marble.text());
     }
-    served.marble("hello", OWN).success().says(&[GREETING]);
-    let (fault, silent) = &mut waiting[0];
-    assert_eq!(fault, "silence");
-    assert!(!silent.log().contains("UNAVAILABLE"), "others waited for the silent one: {}", silent.log());
-
-    for (fault, marble) in &mut waiting {
-        wait_for_unavailable(marble, fault);
-    }
-    assert!(other.requests().is_empty(), "a redirection was followed: {:?}", other.requests());
     served.deployment.cli(&["status", &served.deployment.coordinator.client]).success();
-    served.service.behave();
-    for (fault, marble) in waiting {
+
+    // Each is healed as soon as it was felt, the slow ones last.
+    let mut healing = Vec::new();
+    while let Some((_, fault, mut marble)) = waiting.pop() {
+        wait_for_unavailable(&mut marble, &fault);
+        healing.push((fault, marble));
+        served.service.misbehave(waiting.iter().map(|(fmspc, fault, _)| of_platform((fmspc.clone(), fault.clone()))));
+    }
+    for (fault, marble) in healing {
         let marble = marble.finish();
         assert!(marble.code == 0 && marble.text().contains(GREETING), "{fault}: {}", marble.text());
     }
+    assert!(other.requests().is_empty(), "a redirection was followed: {:?}", other.requests());
 }
 
 // rules: ATT-11.3
