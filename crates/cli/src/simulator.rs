@@ -115,7 +115,8 @@ fn failed(arguments: &[&OsStr], output: &Output) -> SimulatorError {
 /// Whether a directory is an instance that was not built: all that the simulator needs, and nothing signed.
 pub(crate) fn is_unbuilt_instance(directory: &Path) -> bool {
     directory.join("Occlum.json").is_file()
-        && directory.join("image").is_dir()
+        // The second one is an image that the simulator encrypted.
+        && (directory.join("image").is_dir() || directory.join("image.encrypted").is_file())
         && !directory.join("build/lib/libocclum-libos.signed.so").exists()
 }
 

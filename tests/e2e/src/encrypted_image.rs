@@ -111,6 +111,9 @@ fn an_encrypted_program_starts_with_the_key_of_its_owner_and_stays_hidden_from_t
     deployment.give_the_key();
     let site = &deployment.site;
     let key = site.read("image.key");
+    run(&mut site.command(program("marblerun"), &["package-info", "model"]))
+        .success()
+        .says(&[&site.measurement("model")]);
     for _ in 0..2 {
         let marble = deployment.model().success();
         marble.says(&[RESULT, "activating marble of type model-init", "mounting the image of the application"]);
