@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::programs::Running;
+use crate::programs::{Finished, Running, run};
 use crate::site::{ROOT, Site};
 
 /// A Coordinator inside a simulated enclave; killed with this value.
@@ -53,6 +53,13 @@ impl Coordinator {
     /// Id of the simulator's process.
     pub(crate) fn id(&self) -> u32 {
         self.running.id()
+    }
+
+    /// SIGTERM, which the simulator notices, and the program does not.
+    #[track_caller]
+    pub(crate) fn stop(self) -> Finished {
+        run(Command::new("sh").args(["-c", &format!("kill {}", self.running.id())])).success();
+        self.running.finish()
     }
 
     /// SIGKILL, as when an Occlum instance is stopped. Returns the log.

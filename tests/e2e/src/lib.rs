@@ -6,6 +6,7 @@
 
 #![cfg(test)]
 
+mod border;
 mod cli;
 mod cli_recovery;
 mod cli_users;
