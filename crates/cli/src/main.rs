@@ -17,7 +17,6 @@ mod manifest_edit;
 mod manifest_file;
 mod output;
 mod profile;
-#[allow(dead_code, reason = "not every command that starts programs is there yet")]
 mod programs;
 mod progress;
 mod recovery_data;

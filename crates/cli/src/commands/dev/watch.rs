@@ -4,7 +4,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use marblerun_manifest::MAX_MANIFEST_BYTES;
+
 use crate::failure::{Cause, Failure};
+use crate::files;
 use crate::findings::Findings;
 use crate::manifest_file::ManifestFile;
 use crate::output::Output;
@@ -60,9 +63,12 @@ impl Watched {
             return None;
         }
         self.last = Some(look);
-        let content = fs::read(&self.path).ok();
+        let content = files::read("manifest", &self.path, MAX_MANIFEST_BYTES);
+        // What is too long is told of when it is read as a manifest.
+        let is_long = matches!(content, Err(Cause::TooLong { .. }));
+        let content = content.ok();
         // Whoever named a file that is not there must be told, once.
-        if content.is_none() && !is_first || content.is_some() && content == self.content {
+        if content.is_none() && !is_first && !is_long || content.is_some() && content == self.content {
             return None;
         }
         self.content = content;
@@ -106,6 +112,10 @@ mod tests {
         assert!(watched.change().is_none());
         fs::remove_file(&path).unwrap();
         assert!(watched.change().is_none());
+        fs::write(&path, vec![b' '; MAX_MANIFEST_BYTES + 1]).unwrap();
+        assert!(watched.change().is_some(), "a file that is too long is told of");
+        fs::write(&path, "{}").unwrap();
+        assert!(watched.change().is_some());
         // Replaced, as editors do; the same content is no change.
         let new = directory.path().join("new");
         for (content, is_change) in [("{}", false), ("{ }", true)] {

@@ -47,6 +47,10 @@ impl Instance {
         let path = directory.join("Occlum.json");
         let text = files::read("configuration", &path, occlum_json::MAX_LEN as usize)?;
         let config = OcclumJson::parse(&text).map_err(|source| RunError::Config { path, source })?;
+        let image = directory.join("image");
+        if !image.is_dir() {
+            return Err(RunError::NoImage(directory.clone()).into());
+        }
         let path = arguments.manifest.clone().unwrap_or_else(|| directory.join("manifest.json"));
         let manifest = ManifestFile::read(&path)?.bytes;
         let decoded =
@@ -71,7 +75,6 @@ impl Instance {
         if type_is_untrusted && !config.env.untrusted.iter().any(|name| name == MARBLE_TYPE) {
             return Err(RunError::TypeNotPassed { marble }.into());
         }
-        let image = directory.join("image");
         let program = program(&config, &image)?;
         // Checked here, where nothing has been started yet.
         check_entry_point(&config, &program).map_err(RunError::EntryPoint)?;
@@ -329,6 +332,14 @@ mod tests {
         let other = self::directory(CONFIG, MANIFEST);
         let error = Instance::read(&arguments(other.path(), &[])).unwrap_err().to_string();
         assert!(error.contains("entry point") && error.contains("/bin"), "{error}");
+    }
+
+    #[test]
+    fn an_instance_without_image_is_refused() {
+        let directory = directory(CONFIG, MANIFEST);
+        fs::remove_dir_all(directory.path().join("image")).unwrap();
+        let error = Instance::read(&arguments(directory.path(), &[])).unwrap_err().to_string();
+        assert!(error.starts_with("expected an instance with the directory image/"), "{error}");
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub(crate) enum RunError {
         #[source]
         source: ConfigError,
     },
+    #[error("expected an instance with the directory image/, got {}", .0.display())]
+    NoImage(PathBuf),
     #[error("manifest {}", path.display())]
     Manifest {
         path: PathBuf,
@@ -82,6 +84,7 @@ impl RunError {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Config { .. } => Some("`marblerun occlum check` tells more"),
+            Self::NoImage(_) => Some("an instance with an encrypted image is run with marble-sim itself"),
             Self::WhichMarble { .. } => Some("choose one with --marble"),
             Self::TypeNotPassed { .. } => Some("add it to env.default, or `marblerun occlum prepare` does"),
             Self::WhichProgram { .. } => Some("`marblerun occlum prepare` makes the premain the only entry point"),
