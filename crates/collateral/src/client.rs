@@ -8,6 +8,7 @@ use marblerun_attestation::PlatformId;
 use crate::base_url::BaseUrl;
 use crate::exchange::{Exchange, get};
 use crate::fetch_error::FetchError;
+use crate::resolver::Resolver;
 use crate::service::{Answers, Requests, TcbUpdate};
 use crate::tls;
 
@@ -49,13 +50,14 @@ impl ClientOptions {
 pub struct Client {
     options: ClientOptions,
     tls: Arc<rustls::ClientConfig>,
+    resolver: Arc<Resolver>,
 }
 
 impl Client {
     /// A client that has not connected yet.
     pub fn new(options: ClientOptions) -> Self {
         let tls = tls::config(options.server_certificate);
-        Self { options, tls }
+        Self { options, tls, resolver: Arc::default() }
     }
 
     /// The service.
@@ -73,7 +75,7 @@ impl Client {
     pub async fn fetch(&self, platform: &PlatformId) -> Result<Vec<u8>, FetchError> {
         let options = &self.options;
         let requests = Requests::of(&options.base_url, platform, options.tcb_update);
-        let exchange = Exchange { tls: &self.tls, timeout: options.timeout, platform };
+        let exchange = Exchange { tls: &self.tls, resolver: &self.resolver, timeout: options.timeout, platform };
         let (tcb_info, qe_identity, pck_crl, root_crl) = tokio::try_join!(
             get(exchange, &requests.tcb_info),
             get(exchange, &requests.qe_identity),

@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::base_url::Location;
 use crate::fetch_error::FetchError;
+use crate::resolver::Resolver;
 use crate::service::Answer;
 
 /// The longest body that is read (PCS API: a TCB info has about 10 KiB).
@@ -25,8 +26,6 @@ pub(crate) const MAX_BODY_BYTES: usize = MAX_COLLATERAL_BYTES;
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Between the attempts to connect to the addresses of one name (RFC 8305 5: 250 ms).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// A name may have more addresses than anybody needs.
-const MAX_ADDRESSES: usize = 8;
 /// A service may not send us away for longer.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 
@@ -34,6 +33,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 #[derive(Clone, Copy)]
 pub(crate) struct Exchange<'a> {
     pub(crate) tls: &'a Arc<rustls::ClientConfig>,
+    pub(crate) resolver: &'a Resolver,
     pub(crate) timeout: Duration,
     pub(crate) platform: &'a PlatformId,
 }
@@ -50,7 +50,7 @@ pub(crate) async fn get(exchange: Exchange<'_>, location: &Location) -> Result<A
 
 impl Exchange<'_> {
     async fn attempt(&self, location: &Location) -> Result<Answer, FetchError> {
-        let tcp = connect(location).await?;
+        let tcp = connect(self.resolver, location).await?;
         // Without this the last segment of a request may wait for an acknowledgement.
         let _ = tcp.set_nodelay(true);
         if !location.https {
@@ -120,13 +120,13 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Tries all addresses of the host, each a moment after the one before, and takes the first that answers.
-async fn connect(location: &Location) -> Result<TcpStream, FetchError> {
+async fn connect(resolver: &Resolver, location: &Location) -> Result<TcpStream, FetchError> {
     let url = || location.to_string();
-    let resolved = tokio::net::lookup_host((location.host.as_str(), location.port))
-        .await
-        .map_err(|error| FetchError::Resolve { url: url(), host: location.host.clone(), reason: error.to_string() })?;
+    let resolved = resolver.resolve(&location.host, location.port).await;
+    let resolved =
+        resolved.map_err(|reason| FetchError::Resolve { url: url(), host: location.host.clone(), reason })?;
     let mut attempts = JoinSet::new();
-    for (turn, address) in (0_u32..).zip(resolved.take(MAX_ADDRESSES)) {
+    for (turn, address) in (0_u32..).zip(resolved) {
         attempts.spawn(async move {
             tokio::time::sleep(ATTEMPT_DELAY * turn).await;
             TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))

@@ -24,6 +24,7 @@ mod file;
 mod name;
 mod prove;
 mod qcnl;
+mod resolver;
 mod service;
 mod supply;
 mod tls;

@@ -144,6 +144,11 @@ impl Supply {
         {
             return Ok(kept);
         }
+        if let Err(error) = &from_files
+            && !self.inner.services.is_empty()
+        {
+            debug!(%platform, error = error as &dyn std::error::Error, "the collateral bundle is of no use");
+        }
         if let Some(kept) = self.inner.in_memory(platform, floor, now)
             && let Some(kept) = take(kept)
         {
@@ -246,9 +251,9 @@ struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let mut state = self.inner.lock();
-        let entry = state.entry(&self.platform);
-        entry.waiting = entry.waiting.saturating_sub(1);
+        if let Some(entry) = self.inner.lock().get_mut(&self.platform) {
+            entry.waiting = entry.waiting.saturating_sub(1);
+        }
     }
 }
 
@@ -279,9 +284,13 @@ impl Inner {
         let cache = self.cache.as_ref().filter(|_| !was_read)?;
         let read = self.in_cache(cache, platform, now);
         let mut state = self.lock();
+        if let Some(entry) = state.get_mut(platform) {
+            entry.was_read = true;
+        }
+        // Anybody may name platforms here. Only what was proven gets an entry, so that nothing useful gives way.
+        let kept = read?;
         let entry = state.entry(platform);
         entry.was_read = true;
-        let kept = read?;
         if entry.kept.is_none() {
             entry.kept = Some(Arc::clone(&kept));
             // Nobody knows how long it lay there.

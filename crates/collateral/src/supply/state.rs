@@ -67,6 +67,10 @@ impl State {
         self.entries.get(platform)
     }
 
+    pub(super) fn get_mut(&mut self, platform: &PlatformId) -> Option<&mut Entry> {
+        self.entries.get_mut(platform)
+    }
+
     /// The platform's entry; the one that was added first and is not in use gives way to a new one.
     pub(super) fn entry(&mut self, platform: &PlatformId) -> &mut Entry {
         if !self.entries.contains_key(platform) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use marblerun_attestation::{CollateralFloor, ErrorClass, EvaluationNumbers, FloorEntry, Fmspc, Tee};
+use marblerun_attestation::{CollateralFloor, ErrorClass, EvaluationNumbers, FloorEntry, Fmspc, PlatformId, Tee};
 use marblerun_collateral::{
     ClientOptions, KeptCollateral, MAX_FLIGHTS, MAX_REFRESH, MAX_WAIT, MAX_WAITING_PER_PLATFORM, Origin, Request,
     ServiceFailure, Supply, SupplyError, SupplyOptions, file_name,
@@ -272,6 +272,20 @@ async fn nobody_is_asked_about_a_platform_that_the_vendor_did_not_certify() {
     let stranger = Vendor::new(PckCa::Platform);
     let error = setup.supply.request(stranger.quote(), at(NOW)).unwrap_err();
     assert_eq!(error.class(), ErrorClass::UntrustedRoot, "{error}");
+}
+
+#[tokio::test]
+async fn naming_platforms_that_do_not_exist_displaces_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = |_: &Vendor, options| SupplyOptions { cache: Some(directory.path().to_owned()), ..options };
+    let setup = Setup::with(cache).await;
+    let kept = setup.get().await.unwrap();
+    for number in 0..200 {
+        let platform = PlatformId { fmspc: Fmspc([number; 6]), ..setup.vendor.platform() };
+        assert!(setup.supply.at_hand(&platform, &setup.floor, at(NOW)).is_err());
+    }
+    assert!(Arc::ptr_eq(&kept, &setup.at_hand().unwrap()));
+    setup.check_fetches(1);
 }
 
 // rules: ATT-11.3, R18
