@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use marblerun_enclave_image::libraries;
 
-use crate::fixture::{Finished, Fixture, OCCLUM_JSON, finish, program};
+use crate::fixture::{Finished, Fixture, OCCLUM_JSON, finish, is_root, program};
 
 /// The key in `init.c`.
 const KEY: &str = "01-02-03-04-05-06-07-08-09-0a-0b-0c-0d-0e-0f-10";
@@ -207,6 +207,33 @@ fn what_the_program_of_an_encrypted_image_writes_does_not_reach_the_disk() {
 fn an_ordinary_user_runs_an_encrypted_image_too() {
     let fixture = encrypted().for_ordinary_user();
     run(&fixture, &["--strict"], "key", &["/bin/probe", "hello"]).expect(0, "key: 0\nhello");
+}
+
+// rules: SIM-10
+#[test]
+fn beside_another_listener_a_tracer_answers_the_init_stage_too() {
+    let listen = program("listen");
+    let fixture = encrypted().through(&[&listen, "other".as_ref()]);
+    let finished = run(&fixture, &["--strict"], "wrong,key,key", &["/bin/probe", "hello"]);
+    finished.expect(0, "wrong: 13\nkey: 0\nkey: 1\nhello");
+    assert_eq!(finished.stderr.matches("mechanism: ptrace").count(), 2, "{finished:#?}");
+}
+
+#[test]
+fn without_namespaces_an_init_stage_works_and_an_encrypted_image_does_not_reach_the_disk() {
+    if !is_root() {
+        return;
+    }
+    let deny = program("deny_namespaces");
+    let plain = fixture().through(&[&deny]);
+    run(&plain, &[], "keep,none", &["/bin/probe", "hello"]).expect(0, "none: 0\nhello");
+    run(&plain, &[], "see,none", &["/bin/probe", "hello"])
+        .expect(0, "Occlum 1 /bin/init yes kept:1 app:0 sgx:1\nnone: 0\nhello");
+    let encrypted = encrypted().through(&[&deny]);
+    let finished = run(&encrypted, &[], "key", &["/bin/probe", "hello"]);
+    finished.expect_error(206, "cannot unpack the encrypted image for");
+    assert!(finished.stderr.contains("it needs a mount namespace"), "{finished:#?}");
+    assert!(files_below(encrypted.path("instance")).iter().all(|file| file.file_name().unwrap() != "probe"));
 }
 
 #[test]
