@@ -23,7 +23,9 @@ pub(super) fn write(directory: &Path, program: &Path, sample: &Path) -> Result<(
         fs::remove_dir_all(directory).with_context(|| format!("cannot replace {}", directory.display()))?;
     }
     make_directory(directory)?;
-    make_directory(&directory.join("host"))?;
+    for part in ["host", "host/collateral"] {
+        make_directory(&directory.join(part))?;
+    }
     copy(&sample.join("Occlum.json"), &directory.join("Occlum.json"), 0o644)?;
     let copied = directory.join(PROGRAM);
     copy(program, &copied, 0o755)?;
@@ -107,8 +109,13 @@ mod tests {
         let listed = listing(&one);
         assert_eq!(listed, listing(&other));
         let names: Vec<_> = listed.iter().map(|(name, mode, _)| (name.to_str().unwrap(), *mode)).collect();
-        let expected =
-            [("Occlum.json", 0o644), ("host", 0o755), ("image.yaml", 0o644), ("marblerun-coordinator", 0o755)];
+        let expected = [
+            ("Occlum.json", 0o644),
+            ("host", 0o755),
+            ("host/collateral", 0o755),
+            ("image.yaml", 0o644),
+            ("marblerun-coordinator", 0o755),
+        ];
         assert_eq!(names, expected);
         let digest = sha256(Path::new("/bin/true")).unwrap();
         assert!(fs::read_to_string(one.join(RECIPE)).unwrap().contains(&format!("hash: \"{digest}\"\n")));
