@@ -52,6 +52,7 @@ mod number {
     pub const EXECVE: u32 = 59;
     pub const TRUNCATE: u32 = 76;
     pub const FTRUNCATE: u32 = 77;
+    pub const CHDIR: u32 = 80;
     pub const RENAME: u32 = 82;
     pub const MKDIR: u32 = 83;
     pub const RMDIR: u32 = 84;
@@ -60,18 +61,33 @@ mod number {
     pub const UNLINK: u32 = 87;
     pub const SYMLINK: u32 = 88;
     pub const READLINK: u32 = 89;
+    pub const CHMOD: u32 = 90;
+    pub const CHOWN: u32 = 92;
+    pub const LCHOWN: u32 = 94;
+    pub const UTIME: u32 = 132;
+    pub const MKNOD: u32 = 133;
+    pub const STATFS: u32 = 137;
+    pub const SETXATTR: u32 = 188;
+    pub const LSETXATTR: u32 = 189;
+    pub const FSETXATTR: u32 = 190;
+    pub const UTIMES: u32 = 235;
     pub const OPENAT: u32 = 257;
     pub const MKDIRAT: u32 = 258;
+    pub const MKNODAT: u32 = 259;
+    pub const FCHOWNAT: u32 = 260;
+    pub const FUTIMESAT: u32 = 261;
     pub const NEWFSTATAT: u32 = 262;
     pub const UNLINKAT: u32 = 263;
     pub const RENAMEAT: u32 = 264;
     pub const LINKAT: u32 = 265;
     pub const SYMLINKAT: u32 = 266;
     pub const READLINKAT: u32 = 267;
+    pub const FCHMODAT: u32 = 268;
     pub const FACCESSAT: u32 = 269;
     pub const SPLICE: u32 = 275;
     pub const TEE: u32 = 276;
     pub const VMSPLICE: u32 = 278;
+    pub const UTIMENSAT: u32 = 280;
     pub const PWRITEV: u32 = 296;
     pub const SENDMMSG: u32 = 307;
     pub const RENAMEAT2: u32 = 316;
@@ -124,6 +140,19 @@ const PATHS: &[CallWithPaths] = {
         (number::FACCESSAT, "faccessat", &[(Argument(0), 1)]),
         (number::FACCESSAT2, "faccessat2", &[(Argument(0), 1)]),
         (number::STATX, "statx", &[(Argument(0), 1)]),
+        (number::CHDIR, "chdir", &[(Working, 0)]),
+        (number::CHMOD, "chmod", &[(Working, 0)]),
+        (number::CHOWN, "chown", &[(Working, 0)]),
+        (number::LCHOWN, "lchown", &[(Working, 0)]),
+        (number::UTIME, "utime", &[(Working, 0)]),
+        (number::UTIMES, "utimes", &[(Working, 0)]),
+        (number::MKNOD, "mknod", &[(Working, 0)]),
+        (number::STATFS, "statfs", &[(Working, 0)]),
+        (number::MKNODAT, "mknodat", &[(Argument(0), 1)]),
+        (number::FCHOWNAT, "fchownat", &[(Argument(0), 1)]),
+        (number::FUTIMESAT, "futimesat", &[(Argument(0), 1)]),
+        (number::FCHMODAT, "fchmodat", &[(Argument(0), 1)]),
+        (number::UTIMENSAT, "utimensat", &[(Argument(0), 1)]),
         (number::EXECVE, "execve", &[(Working, 0)]),
     ]
 };
@@ -143,9 +172,17 @@ const WRITES: [u32; 8] = [
 /// Calls after which bytes of a memory map may be gone, or nobody may look at the file again.
 const ENDS: [u32; 4] = [number::CLOSE, number::MUNMAP, number::MSYNC, number::FTRUNCATE];
 
-/// Ways around the calls above; programs have others for all of them.
-const REFUSED: [u32; 5] =
-    [number::SPLICE, number::TEE, number::VMSPLICE, number::COPY_FILE_RANGE, number::IO_URING_SETUP];
+/// Ways around the calls above. Programs have others for most of them, and Occlum has none of them.
+const REFUSED: [u32; 8] = [
+    number::SPLICE,
+    number::TEE,
+    number::VMSPLICE,
+    number::COPY_FILE_RANGE,
+    number::IO_URING_SETUP,
+    number::SETXATTR,
+    number::LSETXATTR,
+    number::FSETXATTR,
+];
 
 /// `MAP_SHARED` (and `MAP_SHARED_VALIDATE`).
 const MAP_SHARED: u32 = 1;

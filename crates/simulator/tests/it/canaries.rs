@@ -101,6 +101,7 @@ fn files_of_the_host_are_seen_also_when_written_through_memory_and_gone() {
 fn names_given_to_the_host_are_seen() {
     check("name", "openat", "a file name", "raw", 6);
     check("mkdir", "mkdir", "a file name", "raw", 6);
+    check("chmod", "chmod", "a file name", "raw", 6);
     check("rename", "rename", "a file name", "raw", 6);
     check("relative-name", "newfstatat", "a file name", "raw", 0);
     check("symlink", "symlink", "the target of a link", "raw", 0);
