@@ -123,8 +123,10 @@ impl Site {
         remove(&self.instance().join("host/state"))
     }
 
-    /// Makes sure that there is a root that is good for a while, with collateral. A state under another root cannot be
-    /// opened, and is thrown away with it: where it is in use, `owner` tells whether by the caller.
+    /// Makes sure that there is a root that is good for a while, with collateral.
+    ///
+    /// A state under another root cannot be opened, and is thrown away with the old root; as long as somebody else than the
+    /// caller uses it, the old root stays.
     pub(crate) fn renew_root(&self, simulator: &Simulator, owner: Owner) -> Result<Renewal, Failure> {
         // Several may start at the same time.
         let path = self.directory.join("root.lock");
