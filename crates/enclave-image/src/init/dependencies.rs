@@ -113,3 +113,26 @@ pub(crate) fn copy(writer: &ImageWriter, dependencies: &[Dependency]) -> Result<
     }
     Ok(new)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elf::test_file::ElfFile;
+
+    /// The file names its interpreter, and the file may come from anywhere: it must not decide what runs here.
+    #[test]
+    fn an_unknown_interpreter_is_refused_and_not_run() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let (proof, interpreter) = (directory.path().join("proof"), directory.path().join("ld.so"));
+        std::fs::write(&interpreter, format!("#!/bin/sh\ntouch {}\n", proof.display())).unwrap();
+        std::fs::set_permissions(&interpreter, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let program = directory.path().join("app");
+        std::fs::write(&program, ElfFile::program().interpreter(interpreter.to_str()).build()).unwrap();
+        let named = super::interpreter(&program).unwrap();
+        assert_eq!(named, interpreter);
+        let error = dependencies(&program, &named, &Libc::Host).unwrap_err();
+        assert!(matches!(error, InitError::UnknownInterpreter { .. }), "{error}");
+        assert!(!proof.exists());
+    }
+}

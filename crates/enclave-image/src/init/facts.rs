@@ -101,3 +101,83 @@ fn read_file(image: &ImageTree, path: &str) -> Result<Vec<u8>, InitError> {
 fn loaded(bytes: &[u8]) -> u64 {
     loaded_bytes(bytes).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::elf::test_file::ElfFile;
+
+    const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+
+    struct Site(tempfile::TempDir);
+
+    impl Site {
+        /// An image with a loader, a glibc that has `glibc`, and one program.
+        fn new(glibc: &str, program: ElfFile) -> Self {
+            let site = Self(tempfile::tempdir().unwrap());
+            site.write(LOADER, &ElfFile::library("ld-linux-x86-64.so.2").build());
+            site.write("/lib/libc.so.6", &ElfFile::library("libc.so.6").defines("GLIBC_2.2.5").defines(glibc).build());
+            site.write("/bin/app", &program.build());
+            site
+        }
+
+        fn write(&self, inside: &str, content: &[u8]) {
+            let path = self.0.path().join(inside.trim_start_matches('/'));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+
+        fn read(&self) -> Result<Facts, InitError> {
+            read(&ImageTree::new(self.0.path()), "/bin/app")
+        }
+    }
+
+    fn program(glibc: &str) -> ElfFile {
+        ElfFile::program().needs("libc.so.6").requires("libc.so.6", glibc).imports_versioned("puts")
+    }
+
+    #[test]
+    fn a_glibc_that_is_older_than_the_program_is_refused() {
+        let facts = Site::new("GLIBC_2.31", program("GLIBC_2.30")).read().unwrap();
+        assert_eq!((facts.needed_glibc, facts.glibc), (Some((2, 30)), Some((2, 31))));
+        assert!(facts.loaded.program > 0 && facts.loaded.interpreter > 0 && facts.loaded.libraries > 0);
+        let error = Site::new("GLIBC_2.31", program("GLIBC_2.34")).read().unwrap_err();
+        assert_eq!(error.to_string(), "/bin/app needs GLIBC_2.34, the glibc of the image has at most GLIBC_2.31");
+        // A library may be newer than the program that loads it.
+        let site = Site::new("GLIBC_2.31", program("GLIBC_2.30").needs("libx.so"));
+        let library = ElfFile::library("libx.so").requires("libc.so.6", "GLIBC_2.34").imports_versioned("puts");
+        site.write("/lib/libx.so", &library.build());
+        assert!(matches!(site.read(), Err(InitError::OldGlibc { .. })));
+    }
+
+    #[test]
+    fn what_the_c_library_brings_is_not_the_programs_need() {
+        let site = Site::new("GLIBC_2.36", program("GLIBC_2.30").needs("libgcc_s.so.1"));
+        let library = ElfFile::library("libgcc_s.so.1").requires("libc.so.6", "GLIBC_2.35").imports_versioned("puts");
+        site.write("/lib/libgcc_s.so.1", &library.build());
+        assert_eq!(site.read().unwrap().needed_glibc, Some((2, 30)));
+    }
+
+    #[test]
+    fn a_program_that_lacks_something_is_refused() {
+        let missing = Site::new("GLIBC_2.31", program("GLIBC_2.30").needs("libx.so"));
+        assert!(matches!(missing.read(), Err(InitError::MissingLibrary { name, .. }) if name == "libx.so"));
+        missing.write("/lib/libx.so", b"no library");
+        assert!(matches!(missing.read(), Err(InitError::UnusableLibrary { .. })));
+        let site = Site::new("GLIBC_2.31", program("GLIBC_2.30"));
+        fs::remove_file(site.0.path().join(LOADER.trim_start_matches('/'))).unwrap();
+        assert!(matches!(site.read(), Err(InitError::NotInImage { path, .. }) if path == LOADER));
+        let fixed = Site::new("GLIBC_2.31", program("GLIBC_2.30").interpreter(None));
+        assert!(matches!(fixed.read(), Err(InitError::NotDynamic { .. })));
+    }
+
+    #[test]
+    fn a_program_that_asks_for_threads_starts_some() {
+        assert!(!Site::new("GLIBC_2.31", program("GLIBC_2.30")).read().unwrap().starts_threads);
+        assert!(
+            Site::new("GLIBC_2.31", program("GLIBC_2.30").imports("pthread_create")).read().unwrap().starts_threads
+        );
+    }
+}

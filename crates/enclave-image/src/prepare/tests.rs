@@ -1,6 +1,7 @@
 use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::elf::test_file::ElfFile;
 
 /// Written by somebody with habits: tabs, an order of their own, members that nobody knows, numbers as they like them.
 const OCCLUM_JSON: &str = "{
@@ -242,4 +243,31 @@ fn what_cannot_be_prepared_is_refused() {
     assert!(matches!(site.plan(|request| request.program = Some("/bin/missing")), Err(InitError::NotInImage { .. })));
     fs::remove_dir_all(site.path("image")).unwrap();
     assert!(matches!(site.plan(|_| {}), Err(InitError::Io { .. })));
+}
+
+/// An image with a C library of its own, as `occlum new` makes it.
+#[test]
+fn the_images_own_c_library_decides_and_is_not_mixed() {
+    let mut site = Site::new();
+    for directory in ["image/lib64", "image/lib"] {
+        fs::create_dir(site.path(directory)).unwrap();
+    }
+    let loader = ElfFile::library("ld-linux-x86-64.so.2").build();
+    fs::write(site.path("image/lib64/ld-linux-x86-64.so.2"), loader).unwrap();
+    let libc = ElfFile::library("libc.so.6").defines("GLIBC_2.31").build();
+    fs::write(site.path("image/lib/libc.so.6"), &libc).unwrap();
+    let premain = |glibc: &str| {
+        ElfFile::program().needs("libc.so.6").requires("libc.so.6", glibc).imports_versioned("puts").build()
+    };
+    site.premain = site.directory.path().join("premain");
+    fs::write(&site.premain, premain("GLIBC_2.30")).unwrap();
+    let preparation = site.plan(|_| {}).unwrap();
+    let added: Vec<_> = preparation.files().into_iter().map(|file| file.path).collect();
+    assert_eq!(added, ["image/bin/premain-libos", "image/var/lib/marblerun/", BACKUP]);
+    preparation.apply().unwrap();
+    assert_eq!(fs::read(site.path("image/lib/libc.so.6")).unwrap(), libc);
+
+    fs::write(&site.premain, premain("GLIBC_2.34")).unwrap();
+    let error = site.plan(|_| {}).unwrap_err();
+    assert!(matches!(error, InitError::OldGlibc { needed: (2, 34), present: (2, 31), .. }), "{error}");
 }
