@@ -31,6 +31,11 @@ use marblerun_secret::SecretBytes;
 use prost::Message;
 use rustls_pki_types::UnixTime;
 use serde_json::Value;
+use test_file::ElfFile;
+
+#[allow(dead_code, reason = "shared with the tests of the crate that reads such files")]
+#[path = "../../../crates/enclave-image/src/elf/test_file.rs"]
+mod test_file;
 
 /// Larger inputs make the fuzzer slow; what they are about is in smaller ones too.
 const MAX_SEED_BYTES: usize = 32 * 1024;
@@ -136,6 +141,8 @@ fn seeds(target: &str, testdata: &Path, samples: &Path) -> Result<Seeds> {
             ("outside", r#"{"steps": [{"at": "start", "do": {"remove": {"file": "host/../../a"}}}]}"#),
             ("zeroth", r#"{"steps": [{"at": {"call": {"name": "read", "nth": 0}}, "do": "note"}]}"#),
         ])),
+        "elf_program" => Ok(elf_programs()),
+        "occlum_check" => occlum_check(samples),
         "occlum_json" => occlum(samples),
         "occlum_json_edit" => {
             let mut seeds = occlum(samples)?;
@@ -354,6 +361,40 @@ fn trust_files(testdata: &Path) -> Result<Seeds> {
         ("software-without-roots", r#"{"Class":"software"}"#),
         ("unknown-class", r#"{"Class":"simulation"}"#),
     ]))
+}
+
+/// Programs and libraries with everything that is looked at.
+fn elf_programs() -> Seeds {
+    let program = ElfFile::program()
+        .needs("libssl.so.3")
+        .needs("libc.so.6")
+        .run_path("$ORIGIN/../lib")
+        .requires("libc.so.6", "GLIBC_2.34")
+        .imports_versioned("__libc_start_main")
+        .imports("fork");
+    let library = ElfFile::library("libc.so.6").defines("GLIBC_2.2.5").defines("GLIBC_2.31");
+    [
+        ("program", program.clone().build()),
+        ("library", library.build()),
+        ("system-calls", program.code(&[0x90, 0x0f, 0x05, 0xb8, 0x0f, 0x05, 0, 0, 0xcd, 0x80]).build()),
+        ("static-go", ElfFile::program().kind(2).interpreter(None).section(".go.buildinfo").build()),
+        ("without-sections", elf(3, Some(b"/lib64/ld-linux-x86-64.so.2\0"))),
+        ("another-machine", ElfFile::program().machine(183).build()),
+        ("text", b"exit 0\n".to_vec()),
+    ]
+    .map(|(name, data)| (name.to_owned(), data))
+    .into()
+}
+
+fn occlum_check(samples: &Path) -> Result<Seeds> {
+    let mut seeds = occlum(samples)?;
+    seeds.extend(texts(&[
+        ("no-object", "[]"),
+        ("duplicates", r#"{"mount": [], "mount": [{"target": "/", "type": "unionfs", "options": {"layers": [{}]}}]}"#),
+        ("wrong-types", r#"{"env": {"default": [1, {}], "untrusted": "A"}, "metadata": {"product_id": -1}}"#),
+        ("misspelt", r#"{"resource_limit": {"user_space_size": "1 mb"}, "feature": {"amx": 9}}"#),
+    ]));
+    Ok(seeds)
 }
 
 fn occlum(samples: &Path) -> Result<Seeds> {

@@ -29,7 +29,7 @@ pub use environment::marble_environment;
 pub use image::{pin_file, restrictions_file, trust_file, uuid_file};
 pub use manifest::{certificate_template, manifest, user_secrets};
 pub use pki::{REQUEST_KEY_PKCS8, certificate, certificate_request, pem};
-pub use program::{copy_bom, occlum_json, occlum_json_edit, program_file};
+pub use program::{copy_bom, elf_program, occlum_check, occlum_json, occlum_json_edit, program_file};
 pub use qcnl::qcnl;
 pub use record::{marble_uuid, record};
 pub use rest::{api_answer, api_request, nonce_query};
@@ -85,11 +85,13 @@ pub const TARGETS: &[(&str, Case)] = &[
     ("certificate_template", certificate_template),
     ("collateral", collateral),
     ("copy_bom", copy_bom),
+    ("elf_program", elf_program),
     ("hostile_plan", hostile_plan),
     ("manifest", manifest),
     ("marble_environment", marble_environment),
     ("marble_uuid", marble_uuid),
     ("nonce_query", nonce_query),
+    ("occlum_check", occlum_check),
     ("occlum_json", occlum_json),
     ("occlum_json_edit", occlum_json_edit),
     ("pem", pem),

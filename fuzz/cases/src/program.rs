@@ -2,8 +2,9 @@
 
 use std::io::Cursor;
 
+use marblerun_enclave_image::check::{Family, Severity, check};
 use marblerun_enclave_image::copy_bom::Bom;
-use marblerun_enclave_image::elf::{Image, examine};
+use marblerun_enclave_image::elf::{Image, Program, examine, inline_system_calls};
 use marblerun_enclave_image::exec_rules::check_image;
 use marblerun_enclave_image::occlum_json::OcclumJson;
 use marblerun_enclave_image::prepare::json_text::{Edits, Kind, parse};
@@ -53,4 +54,38 @@ pub fn program_file(data: &[u8]) -> Verdict {
         assert!(interpreter.len() <= 4096, "an interpreter of {} bytes", interpreter.len());
     }
     Verdict::of(&check_image(&image))
+}
+
+/// What a program needs of others, and its code: names are short, places lie in the file.
+pub fn elf_program(data: &[u8]) -> Verdict {
+    let parsed = Program::parse(data);
+    if let Ok(program) = &parsed {
+        let names = program.needed.iter().chain(&program.run_path).chain(&program.soname).chain(&program.interpreter);
+        assert!(names.into_iter().all(|name| name.len() <= 4096));
+        assert!(program.code.iter().all(|(_, range)| range.start < range.end && range.end <= data.len()));
+        let _ = program.newest_glibc();
+        assert!(inline_system_calls(program, data).len() <= data.len());
+    }
+    Verdict::of(&parsed)
+}
+
+/// `Occlum.json` as the check reads it: whatever it is, there are findings and no failure, each with all its texts.
+pub fn occlum_check(data: &[u8]) -> Verdict {
+    thread_local! {
+        static INSTANCE: tempfile::TempDir = tempfile::tempdir().expect("the directory for temporary files is writable");
+    }
+    INSTANCE.with(|instance| {
+        // The usual source of a host mount.
+        std::fs::create_dir_all(instance.path().join("host")).expect("the new directory is writable");
+        std::fs::write(instance.path().join("Occlum.json"), data).expect("a file can be written into a new directory");
+        let findings = check(instance.path(), None).expect("there is a configuration of legal length");
+        for finding in &findings {
+            assert!(!finding.reason.is_empty() && !finding.fix.is_empty() && !finding.place.file().is_empty());
+        }
+        let is_wrong = |family, severity| family == Family::Configuration && severity == Severity::Error;
+        match findings.iter().any(|finding| is_wrong(finding.rule.family(), finding.severity)) {
+            true => Verdict::Refused,
+            false => Verdict::Accepted,
+        }
+    })
 }
