@@ -257,6 +257,12 @@ pub(crate) enum Cause {
     CollateralName { path: PathBuf },
     #[error("expected collateral files (dcap/sgx-FMSPC-CA.json) in {}, got none", path.display())]
     NoCollateral { path: PathBuf },
+    #[error("{} is neither a bundle file nor one of Intel's PCS client tool (platform_collaterals.json)", path.display())]
+    ToolFile {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
     #[error("nothing from {from} verifies, so nothing is exported")]
     NothingToExport { from: String },
     #[error("cannot start")]

@@ -40,8 +40,9 @@ pub(crate) enum CollateralCommand {
     /// Collect what was fetched already, to carry it into a network without a service.
     #[command(
         arg_required_else_help = true,
-        after_help = "From the cache of a Coordinator, from a bundle, or from a Coordinator, which sends the collateral of its \
-        own platform with its quote. Only what verifies now is taken; the rest is warned of. Where several files are for \
+        after_help = "From the cache of a Coordinator, from a bundle, from the file that Intel's PCS client tool writes \
+        (platform_collaterals.json, API version 4), or from a Coordinator, which sends the collateral of its own platform \
+        with its quote. Only what verifies now is taken; the rest is warned of. Where several files are for \
         one platform, the one that is valid longest is taken.\n\n\
         The result is a bundle directory, or a tar archive that becomes one with `tar -xf`.\n\n\
         Example:\n  marblerun collateral export /var/lib/marblerun/collateral-cache -o bundle.tar\n  \
@@ -82,8 +83,8 @@ pub(crate) struct FetchArguments {
 /// Arguments of `collateral export`.
 #[derive(Args, Debug)]
 pub(crate) struct ExportArguments {
-    /// Bundle directory, cache of a Coordinator, or client API of a Coordinator.
-    #[arg(value_name = "DIR|IP:PORT")]
+    /// Bundle directory or file, cache of a Coordinator, file of Intel's tool, or client API of a Coordinator.
+    #[arg(value_name = "DIR|FILE|IP:PORT")]
     pub(crate) source: String,
     /// Bundle directory or new .tar file to write, or `json` for the collateral on stdout and no file.
     #[arg(short, long, value_name = "DIR|FILE.tar|json", value_parser = clap::builder::NonEmptyStringValueParser::new())]

@@ -267,3 +267,46 @@ fn a_coordinator_names_its_platform_and_gives_its_collateral() {
     let flags = format!("collateral export {address} --trust-software-root fake.der -o from-coordinator");
     vendor.place.run(&flags).says(0, &[&format!("from {address}"), "exported to from-coordinator: 1 file"]);
 }
+
+#[test]
+fn the_file_of_intels_client_tool_becomes_a_bundle() {
+    let vendor = Vendor::new();
+    let fetched = vendor.fetch("--quote quote.bin -o json").json();
+    let text = fetched["platforms"][0]["collateral"].as_str().unwrap();
+    let bundle: Value = serde_json::from_str(text).unwrap();
+    let member = |name: &str| bundle[name].as_str().unwrap();
+    let encoded = |name: &str| member(name).replace(' ', "%20").replace('\n', "%0A").replace('+', "%2B");
+    // Blanks behind colons and commas, as the tool writes them; no text in it holds these characters.
+    let spaced = |name: &str| member(name).replace("\":", "\": ").replace(',', ", ");
+    let identity = format!(
+        "{{\"enclaveIdentity\":{},\"signature\":\"{}\"}}",
+        member("qe_identity"),
+        member("qe_identity_signature")
+    );
+    let file = format!(
+        r#"{{"platforms": [], "collaterals": {{"version": 4, "pck_certs": [],
+        "tcbinfos": [{{"fmspc": "ff5357544545", "sgx_tcbinfo": {{"tcbInfo": {}, "signature": "{}"}}}}],
+        "pckcacrl": {{"processorCrl": "00", "platformCrl": "{}"}},
+        "qeidentity": {}, "tdqeidentity": "",
+        "certificates": {{"SGX-PCK-Certificate-Issuer-Chain": {{"PLATFORM": "{}"}},
+            "TCB-Info-Issuer-Chain": "{}", "SGX-Enclave-Identity-Issuer-Chain": "{}"}},
+        "rootcacrl_cdp": "", "rootcacrl": "{}"}}}}"#,
+        spaced("tcb_info"),
+        member("tcb_info_signature"),
+        member("pck_crl"),
+        Value::from(identity),
+        encoded("pck_crl_issuer_chain"),
+        encoded("tcb_info_issuer_chain"),
+        encoded("qe_identity_issuer_chain"),
+        member("root_ca_crl"),
+    );
+    vendor.place.write("platform_collaterals.json", &file);
+    vendor.export("platform_collaterals.json -o bundle").says(0, &["exported to bundle: 1 file"]);
+    vendor.show("bundle").says(0, &["1 of 1 verified"]);
+
+    vendor.place.write("platform_collaterals.json", file.replace("UpToDate", "OutOfDate"));
+    let run = vendor.export("platform_collaterals.json -o other");
+    run.says(1, &["sgx FF5357544545 (platform CA) in platform_collaterals.json is left out: ", "nothing from"]);
+    vendor.place.write("platform_collaterals.json", "{}");
+    vendor.export("platform_collaterals.json -o other").says(1, &["is neither a bundle file nor one of Intel's"]);
+}

@@ -7,11 +7,12 @@ use marblerun_collateral::file_name;
 use rustls_pki_types::UnixTime;
 use serde_json::json;
 
-use super::{Entry, SUBDIRECTORY, archive, chain, date, earliest, fetch, stored, summary, write};
+use super::{Entry, SUBDIRECTORY, archive, chain, date, earliest, fetch, stored, summary, tool_file, write};
 use crate::args::Global;
 use crate::args::collateral::ExportArguments;
 use crate::exit::ExitStatus;
 use crate::failure::{Cause, Failure};
+use crate::files;
 use crate::output::Output;
 use crate::trust::{block_on, roots};
 
@@ -30,7 +31,8 @@ pub(super) fn run(global: &Global, arguments: &ExportArguments, output: &mut Out
     for (platform, place, text) in found {
         let entry = Entry::new(platform, place, text, &roots, now);
         if let Err(error) = &entry.verdict {
-            output.warn(&format!("{} is left out: {}", entry.place, chain(error)))?;
+            let what = if entry.is_own_file() { entry.place.clone() } else { format!("{platform} in {}", entry.place) };
+            output.warn(&format!("{what} is left out: {}", chain(error)))?;
             continue;
         }
         match entries.iter_mut().find(|known| known.platform == platform) {
@@ -63,6 +65,12 @@ pub(super) fn run(global: &Global, arguments: &ExportArguments, output: &mut Out
 type Found = (PlatformId, String, Vec<u8>);
 
 fn read(path: &Path) -> Result<Vec<Found>, Failure> {
+    if path.is_file() && !stored::has_name_of_bundle(path) {
+        let text = files::read("collateral", path, tool_file::MAX_BYTES)?;
+        let found = tool_file::read(&text).map_err(|source| Cause::ToolFile { path: path.to_owned(), source })?;
+        let place = path.display().to_string();
+        return Ok(found.into_iter().map(|(platform, text)| (platform, place.clone(), text)).collect());
+    }
     let mut found = Vec::new();
     for (platform, file) in stored::find(path)? {
         let text = stored::read(&file)?;

@@ -13,6 +13,7 @@ mod export;
 mod fetch;
 mod show;
 mod stored;
+mod tool_file;
 
 use std::path::Path;
 
@@ -55,6 +56,11 @@ impl Entry {
         let verdict = prove(&text, &platform, roots, now);
         let contents = Contents::read(&text);
         Self { platform, place, text, verdict, contents }
+    }
+
+    /// True if the place is a file for this platform alone.
+    fn is_own_file(&self) -> bool {
+        stored::has_name_of_bundle(Path::new(&self.place))
     }
 
     /// The last second in which all of it may be used; `None` if it does not verify.

@@ -34,6 +34,11 @@ pub(super) fn find(path: &Path) -> Result<Vec<(PlatformId, PathBuf)>, Cause> {
     Ok(found)
 }
 
+/// True if the name says for which platform the file is.
+pub(super) fn has_name_of_bundle(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).and_then(platform).is_some()
+}
+
 /// The content of a file.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Cause> {
     files::read("collateral", path, MAX_COLLATERAL_BYTES)
