@@ -26,4 +26,5 @@ mod restart;
 mod secrecy;
 mod silent_clients;
 mod site;
+mod start_failures;
 mod tls_proxy;
