@@ -19,6 +19,10 @@ const LATER_LIMIT: f64 = 100.0;
 /// The premain from the Coordinator's answer to `execve`, in milliseconds.
 const REPLY_TO_EXEC_LIMIT: f64 = 5.0;
 const RUNS: usize = 15;
+/// Memory for all processes that `occlum init` asks for, in MB of `Occlum.json` (2^20 bytes).
+const USER_SPACE_LIMIT: f64 = 64.0;
+/// What the guide to MarbleRun v1.9.1 in Occlum asks for, in the same unit.
+const USER_SPACE_OF_GUIDE: f64 = 2048.0;
 /// What the premain writes before the number, see its variable `EDG_MARBLE_TIMING`.
 const TIMING: &str = " ms from the Coordinator's answer to ";
 
@@ -71,6 +75,9 @@ pub fn measure(surroundings: &Surroundings) -> Result<Vec<Figure>> {
         after_reply.push(time_after_reply(&String::from_utf8_lossy(&output.stderr))?);
     }
     let (plain, marble) = (percentile(&mut plain, 50), percentile(&mut marble, 50));
+    let user_space = user_space(surroundings, &directory)?;
+    // Arithmetic, for the simulator has no memory that processes share. That each of them fits is seen, at least.
+    simulator.run_within(user_space, "marble", "/bin/premain-libos", &coordinator)?;
     let milliseconds = |name: &str, value| Figure::new(name, value, Unit::Milliseconds);
     Ok(vec![
         milliseconds("hello world directly, start to end, median", plain),
@@ -81,7 +88,23 @@ pub fn measure(surroundings: &Surroundings) -> Result<Vec<Figure>> {
         milliseconds("premain, from the answer to execve, median", percentile(&mut after_reply, 50))
             .limit(REPLY_TO_EXEC_LIMIT),
         milliseconds("premain, from the answer to execve, longest", percentile(&mut after_reply, 100)),
+        Figure::new("computed user_space_size of the hello world (MB of Occlum.json)", user_space, Unit::Megabytes)
+            .limit(USER_SPACE_LIMIT),
+        Figure::new("user_space_size in the guide to v1.9.1 (the same)", USER_SPACE_OF_GUIDE, Unit::Megabytes)
+            .floor(user_space),
     ])
+}
+
+/// What `occlum init` computes for the hello world with the premain for real images, in MB.
+fn user_space(surroundings: &Surroundings, directory: &Path) -> Result<f64> {
+    let premain = surroundings.installed("premain-libos")?;
+    let mut command = Command::new(surroundings.program("marblerun")?);
+    command.current_dir(directory).args(["occlum", "init", "computed", "--program", "hello_world", "--premain"]);
+    succeed(command.arg(premain))?;
+    let configuration: Value = serde_json::from_slice(&fs::read(directory.join("computed/Occlum.json"))?)?;
+    let size = configuration["resource_limits"]["user_space_size"].as_str().unwrap_or_default();
+    let number = size.strip_suffix("MB").and_then(|number| number.parse().ok());
+    number.with_context(|| format!("expected a size in MB, got {size:?}"))
 }
 
 /// The number in the premain's line.
@@ -132,6 +155,15 @@ impl Simulator {
     fn run(&self, name: &str, program: &str, variables: &[(&str, &str)]) -> Result<Output> {
         let mut command = self.command(&["run", "--strict", "--instance", name, "--root"]);
         succeed(command.arg(&self.root).args(["--", program]).envs(variables.iter().copied()))
+    }
+
+    /// Runs a Marble, each of its processes with at most so many MB of address space (`RLIMIT_AS`).
+    fn run_within(&self, megabytes: f64, name: &str, program: &str, coordinator: &str) -> Result<()> {
+        let limited = format!("ulimit -v {} && exec \"$@\"", megabytes * 1024.0);
+        let mut command = Command::new("sh");
+        command.current_dir(&self.directory).args(["-c", &limited, "sh"]).arg(&self.program);
+        command.args(["run", "--strict", "--instance", name, "--root"]).arg(&self.root).args(["--", program]);
+        succeed(command.env("EDG_MARBLE_COORDINATOR_ADDR", coordinator)).map(drop)
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

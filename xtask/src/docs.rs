@@ -52,7 +52,11 @@ pub fn run(workspace: &Path) -> Result<()> {
 fn documents(workspace: &Path) -> Result<Vec<PathBuf>> {
     let mut found: Vec<PathBuf> = Vec::new();
     let folders = ["", "docs", "docs/adr", "docs/rules", "samples", "fuzz", "tests/conformance"];
-    for folder in folders.map(|folder| workspace.join(folder)) {
+    let mut folders: Vec<_> = folders.iter().map(|folder| workspace.join(folder)).collect();
+    for sample in fs::read_dir(workspace.join("samples")).context("cannot read samples")? {
+        folders.extend(Some(sample?.path()).filter(|path| path.is_dir()));
+    }
+    for folder in folders {
         for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "md") {
