@@ -47,7 +47,7 @@ pub(crate) struct InitArguments {
     #[command(flatten)]
     pub(crate) sizes: SizeArguments,
 
-    /// Replace Occlum.json, image and manifest.json of an existing directory.
+    /// Replace Occlum.json, image and manifest.json of an existing directory. A manifest that differs is kept beside it.
     #[arg(long)]
     pub(crate) force: bool,
 

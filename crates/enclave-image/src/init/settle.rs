@@ -13,6 +13,8 @@ pub(crate) const CONFIGURATION: &str = "Occlum.json";
 pub(crate) const IMAGE: &str = "image";
 /// Made once; then it is the developer's.
 pub(crate) const MANIFEST: &str = "manifest.json";
+/// The developer's manifest, where a new one takes its place.
+const REPLACED_MANIFEST: &str = "manifest.json.replaced";
 
 /// Most differences that an error lists.
 const MAX_DIFFERENCES: usize = 10;
@@ -116,15 +118,16 @@ impl Draft {
         }
         for entry in fs::read_dir(&old).map_err(error(&old))? {
             let name = entry.map_err(error(&old))?.file_name();
-            let is_ours = OURS.iter().any(|ours| name == *ours) || (name == MANIFEST && force);
-            if !is_ours {
+            if name != MANIFEST && OURS.iter().all(|ours| name != *ours) {
                 let place = self.place.join(&name);
-                // The developer's manifest stays.
-                if name == MANIFEST {
-                    let _ = fs::remove_file(&place);
-                }
                 fs::rename(old.join(&name), &place).map_err(error(&place))?;
             }
+        }
+        // Last, when every other name is taken: what the developer wrote into the manifest is never lost.
+        let (old_manifest, manifest) = (old.join(MANIFEST), self.place.join(MANIFEST));
+        if old_manifest.exists() && !same_text(&old_manifest, &manifest) {
+            let place = if force { free_name(&self.place) } else { manifest };
+            fs::rename(&old_manifest, &place).map_err(error(&place))?;
         }
         fs::remove_dir_all(&old).map_err(InitError::io("remove", &old))
     }
@@ -135,6 +138,18 @@ impl Drop for Draft {
         // Gone where it was renamed.
         let _ = fs::remove_dir_all(&self.path);
     }
+}
+
+/// A name in the directory that nothing has.
+fn free_name(directory: &Path) -> PathBuf {
+    let first = directory.join(REPLACED_MANIFEST);
+    let numbered = (2_u32..).map(|number| directory.join(format!("{REPLACED_MANIFEST}-{number}")));
+    let mut names = std::iter::once(first.clone()).chain(numbered);
+    names.find(|name| name.symlink_metadata().is_err()).unwrap_or(first)
+}
+
+fn same_text(one: &Path, other: &Path) -> bool {
+    matches!((fs::read(one), fs::read(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 #[derive(Default)]
@@ -308,11 +323,20 @@ mod tests {
         fs::create_dir_all(place.join("image/old")).unwrap();
         fs::write(place.join(MANIFEST), "edited").unwrap();
         assert_eq!(draft(&place).settle(true).unwrap(), Outcome::Replaced);
-        assert_eq!(entries(&place), ["Occlum.json", "image", "manifest.json", "run"]);
+        assert_eq!(entries(&place), ["Occlum.json", "image", "manifest.json", "manifest.json.replaced", "run"]);
+        assert_eq!(fs::read(place.join(REPLACED_MANIFEST)).unwrap(), b"edited");
         assert_eq!(entries(&place.join("image")), ["bin"]);
         assert!(place.join("run/state").is_dir());
         assert_eq!(fs::read(place.join(MANIFEST)).unwrap(), b"new");
         assert_eq!(entries(directory.path()), ["instance"]);
+        // Once more: the first one stays, and one that is the same is not kept.
+        for (text, kept) in [("again", 3), ("new", 3)] {
+            fs::write(place.join(MANIFEST), text).unwrap();
+            fs::write(place.join(CONFIGURATION), "another").unwrap();
+            draft(&place).settle(true).unwrap();
+            assert_eq!(entries(&place).iter().filter(|name| name.starts_with(MANIFEST)).count(), kept);
+        }
+        assert_eq!(fs::read(place.join(REPLACED_MANIFEST)).unwrap(), b"edited");
     }
 
     #[test]

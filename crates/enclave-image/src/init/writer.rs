@@ -19,6 +19,9 @@ const MAX_DEPTH: usize = 64;
 /// Most files and directories that one directory's copy may have.
 const MAX_ENTRIES: usize = 1_000_000;
 
+/// Name of a file that is being written, in its directory.
+const TEMPORARY: &str = ".marblerun-new";
+
 /// A file cannot be put into the image.
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
@@ -184,7 +187,9 @@ impl ImageWriter {
         if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
             return Err(self.occupied(inside, &path, "a file or nothing"));
         }
-        let temporary = path.with_file_name(format!(".marblerun-{}", std::process::id()));
+        // Always the same name: what a killed run left over is measured otherwise, and nobody would find it.
+        let temporary = path.with_file_name(TEMPORARY);
+        let _ = fs::remove_file(&temporary);
         make(&temporary).and_then(|()| fs::rename(&temporary, &path)).map_err(|error| {
             // What is left over of a failure is only clutter.
             let _ = fs::remove_file(&temporary);
@@ -388,6 +393,18 @@ mod tests {
         assert_eq!(fs::read(outside.join("file")).unwrap(), b"host");
         symlink("loop", writer.root.join("loop")).unwrap();
         assert!(matches!(writer.write(Path::new("/loop/x"), b"", 0o644), Err(WriteError::Links(_))));
+    }
+
+    #[test]
+    fn what_a_killed_run_left_over_is_taken_away() {
+        let (directory, writer) = writer();
+        let outside = directory.path().join("outside");
+        fs::write(&outside, "host").unwrap();
+        fs::create_dir(writer.root.join("bin")).unwrap();
+        symlink(&outside, writer.root.join("bin").join(TEMPORARY)).unwrap();
+        writer.write(Path::new("/bin/app"), b"image", 0o755).unwrap();
+        assert_eq!(fs::read(&outside).unwrap(), b"host");
+        assert_eq!(fs::read_dir(writer.root.join("bin")).unwrap().count(), 1);
     }
 
     #[test]

@@ -234,9 +234,11 @@ impl Preparation {
 
 /// Puts a file in its place in one step, flushed.
 fn put(path: &Path, text: &str, mode: u32) -> Result<(), InitError> {
-    let temporary = path.with_file_name(format!(".marblerun-{}", std::process::id()));
+    // Always the same name, so that what a killed run left over is taken away by the next.
+    let temporary = path.with_file_name(".Occlum.json.marblerun-new");
+    let _ = fs::remove_file(&temporary);
     let write = || {
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.sync_all()?;
