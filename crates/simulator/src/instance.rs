@@ -56,9 +56,9 @@ pub enum InstanceError {
     /// The image is there in clear and encrypted.
     #[error("instance {}: expected either image/ or {ENCRYPTED_IMAGE}, got both", .0.display())]
     TwoImages(PathBuf),
-    /// An encrypted image without an init stage that could get its key.
+    /// An init stage, which an encrypted image needs, without its program.
     #[error(
-        "instance {}: expected the program {INIT} for the init stage, which gets the key of the encrypted image",
+        "instance {}: expected the program {INIT} for the init stage (it gets the key of an encrypted image)",
         directory.display()
     )]
     NoInit {

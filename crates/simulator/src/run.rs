@@ -143,8 +143,14 @@ fn start(run: Run) -> Result<Outcome, Refused> {
         let mounted = match run_program(&mut program, &supervisor, &signals)? {
             Outcome::Exited(0) => supervisor.calls().root().take().ok_or_else(|| not_initialized("without a mount"))?,
             Outcome::Exited(code) => return Err(not_initialized(&format!("with code {code}"))),
-            Outcome::Signaled(signal) => return Err(not_initialized(&format!("by signal {signal}"))),
-            Outcome::NotStarted => return Ok(Outcome::NotInitialized),
+            Outcome::Signaled(signal) => {
+                say_whose_init_runs_here();
+                return Err(not_initialized(&format!("by signal {signal}")));
+            }
+            Outcome::NotStarted => {
+                say_whose_init_runs_here();
+                return Ok(Outcome::NotInitialized);
+            }
             ended => return Ok(ended),
         };
         config.env = start::after_init(&config.env, mounted.environment);
@@ -160,6 +166,13 @@ fn start(run: Run) -> Result<Outcome, Refused> {
     }
     let mut program = program(plan, &run.command, &environment)?;
     run_program(&mut program, &supervisor, &signals)
+}
+
+/// `occlum new` puts Occlum's own init into each instance, linked against Occlum's C library.
+fn say_whose_init_runs_here() {
+    say(format_args!(
+        "note: the init that `occlum new` makes runs in Occlum only; without initfs/ the image is mounted as that init would"
+    ));
 }
 
 fn not_initialized(how: &str) -> Refused {

@@ -100,7 +100,9 @@ fn an_init_that_fails_or_mounts_nothing_ends_the_start_with_code_1() {
         assert!(!finished.stdout.contains("hello"), "{finished:#?}");
     }
     fs::write(fixture.path("instance/initfs/bin/init"), "not a program").unwrap();
-    run(&fixture, &[], "none", &["/bin/probe", "hello"]).expect_error(1, "/bin/init cannot be started");
+    let finished = run(&fixture, &[], "none", &["/bin/probe", "hello"]);
+    finished.expect_error(1, "/bin/init cannot be started");
+    assert!(finished.stderr.contains("the init that `occlum new` makes runs in Occlum only"), "{finished:#?}");
 }
 
 // rules: INIT-6
