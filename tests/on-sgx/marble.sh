@@ -1,8 +1,9 @@
 # The part of report.sh that deploys: a Coordinator, its verification, and a Marble. Read by it, not to be executed.
 # shellcheck shell=bash disable=SC2154
 
-address=localhost:4433
-mesh=localhost:2001
+# The Coordinator's own variables say where it listens.
+address=localhost${EDG_COORDINATOR_CLIENT_ADDR:-:4433}
+mesh=localhost${EDG_COORDINATOR_MESH_ADDR:-:2001}
 coordinator_pid=
 service_pid=
 

@@ -10,6 +10,7 @@
 mod elf;
 mod instance;
 mod places;
+mod trial;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -91,6 +92,9 @@ pub fn run(workspace: &Path) -> Result<()> {
     let sample = workspace.join("samples/occlum-coordinator");
     instance::write(&dist.join("coordinator-instance"), &dist.join(COORDINATOR.name), &sample)?;
     say("dist/coordinator-instance: Occlum.json, the recipe image.yaml and the program; how to go on: docs/on-sgx.md");
+
+    heading("Deploy them as docs/on-sgx.md says, with the simulator in the place of Occlum");
+    trial::run(workspace, &dist)?;
 
     heading("Write man pages and completions");
     write_documentation(workspace, &dist)?;

@@ -60,6 +60,7 @@ fn the_way_of_a_program_into_occlum_is_as_its_page_shows() {
     follow("docs/occlum.md");
 }
 
+// rules: DIST-5
 #[test]
 fn the_commands_of_the_readme_do_what_it_shows() {
     follow("README.md");
@@ -80,6 +81,7 @@ fn a_deployment_is_operated_as_its_page_shows() {
     follow("docs/operating.md");
 }
 
+// rules: DIST-4
 #[test]
 fn the_report_for_real_machines_works_where_the_simulator_stands_in() {
     follow("docs/on-sgx.md");

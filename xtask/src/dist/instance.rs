@@ -93,6 +93,7 @@ mod tests {
         found
     }
 
+    // rules: DIST-3
     #[test]
     fn the_instance_is_the_same_wherever_it_is_written_and_holds_no_trust_file() {
         let base = std::env::temp_dir().join(format!("marblerun-xtask-instance-{}", std::process::id()));

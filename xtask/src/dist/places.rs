@@ -150,6 +150,7 @@ mod tests {
         assert_eq!(line_with(bytes, "/home/you"), None);
     }
 
+    // rules: DIST-1
     #[test]
     fn a_program_that_names_its_place_is_refused() {
         let directory = directory("names");
@@ -164,6 +165,7 @@ mod tests {
         fs::remove_dir_all(directory).unwrap();
     }
 
+    // rules: DIST-2
     #[test]
     fn one_differing_byte_or_length_is_noticed() {
         let directory = directory("same");
