@@ -283,7 +283,7 @@ rules! {
     // ---- The manifest's entry
     NoPin, "OCCLUM-NO-PIN", Manifest, Error if debuggable Warning,
         "The address of the Coordinator comes from the host: without a pin a hostile one decides which program runs and gets what it wants from it.",
-        "Write /etc/marblerun/coordinator.json into the image; `marblerun occlum prepare DIR` does.";
+        "Write /etc/marblerun/coordinator.json into the image; `marblerun occlum prepare DIR --coordinator-root FILE` does.";
     PinFile, "OCCLUM-PIN-FILE", Manifest, Error,
         "The premain does not start with a pin that it cannot read.", "Write {\"RootSHA256\": \"64 hexadecimal digits\"}.";
     RestrictionsFile, "OCCLUM-RESTRICTIONS-FILE", Manifest, Error,

@@ -1,7 +1,7 @@
 //! One change of the good instance for each rule.
 
 use super::super::rule::{Rule, Severity};
-use super::fixture::{Instance, app, development_modulus, libc, many_system_calls, premain};
+use super::fixture::{Instance, SYSTEM_CALL, app, development_modulus, libc, many_system_calls, premain};
 use crate::elf::test_file::ElfFile;
 
 /// A change that breaks a rule.
@@ -294,13 +294,13 @@ pub(super) const ALL: &[Case] = &[
         Severity::Warning,
     ),
     case(R::InlineSyscall, "a system call instruction at", "image: /lib/libapp.so", |i| {
-        i.elf("image/lib/libapp.so", &ElfFile::library("libapp.so").code(&[0x90, 0x0f, 0x05]));
+        i.elf("image/lib/libapp.so", &ElfFile::library("libapp.so").code(&SYSTEM_CALL));
     }),
     case(R::PremainSyscall, "a system call instruction at", "image: /bin/premain-libos", |i| {
-        i.elf("image/bin/premain-libos", &premain().code(&[0x0f, 0x05]));
+        i.elf("image/bin/premain-libos", &premain().code(&SYSTEM_CALL));
     }),
     case(R::GoProgram, "the Go compiler", "image: /bin/app", |i| {
-        i.elf("image/bin/app", &app().section(".go.buildinfo").code(&[0x0f, 0x05]));
+        i.elf("image/bin/app", &app().section(".go.buildinfo").code(&SYSTEM_CALL));
     }),
     case(
         R::NameResolution,

@@ -41,9 +41,12 @@ const MANIFEST: &str = r#"{
 
 pub(super) const PIN: &str = r#"{"RootSHA256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}"#;
 
+/// mov eax, 1; syscall
+pub(super) const SYSTEM_CALL: [u8; 7] = [0xb8, 1, 0, 0, 0, 0x0f, 0x05];
+
 /// System call instructions as an unpatched C library has them.
 pub(super) fn many_system_calls() -> Vec<u8> {
-    [0x0f, 0x05].repeat(40)
+    SYSTEM_CALL.repeat(40)
 }
 
 /// An instance that is about to be judged.
