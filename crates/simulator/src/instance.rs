@@ -1,10 +1,10 @@
-//! An instance directory: `Occlum.json`, `image/` (or `image.encrypted`), `run/`, and `initfs/` where the init stage is not
-//! Occlum's own.
+//! An instance directory: `Occlum.json`, `image/` (or `image.encrypted`), `run/`, and perhaps `initfs/` for the init stage.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use marblerun_enclave_image::elf;
 use marblerun_enclave_image::occlum_json::{self, ConfigError, OcclumJson};
 use marblerun_software_tee::EnclaveIdentity;
 
@@ -15,14 +15,28 @@ use crate::measurement::{self, Image, MeasureError, Measured};
 pub struct Instance {
     directory: PathBuf,
     config: OcclumJson,
-    has_init: bool,
+    init: Init,
     is_encrypted: bool,
+}
+
+/// Who mounts the image of the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Init {
+    /// There is no image of an init stage: the image is mounted as Occlum's init would.
+    Absent,
+    /// The one that `occlum new` puts there. It is linked against Occlum's C library and runs in Occlum only; what it does, the
+    /// mount, is done in its place.
+    OfOcclum,
+    /// Another program, which runs.
+    Program,
 }
 
 /// The image of the init stage.
 const INIT_IMAGE: &str = "initfs";
 /// The program of the init stage.
 const INIT: &str = "initfs/bin/init";
+/// The loader of the C library against which Occlum's init is linked.
+const OCCLUM_INIT_LOADER: &str = "/lib/ld-musl-x86_64.so.1";
 /// The image of the application where it is encrypted.
 pub const ENCRYPTED_IMAGE: &str = "image.encrypted";
 
@@ -68,6 +82,12 @@ pub enum InstanceError {
         #[source]
         source: io::Error,
     },
+    /// An encrypted image behind Occlum's init, which gets no key from a Coordinator.
+    #[error(
+        "instance {}: expected an init that gets the key of the encrypted image from a Coordinator, got Occlum's own in {INIT}",
+        .0.display()
+    )]
+    OcclumInit(PathBuf),
     /// The image or the signing key cannot be measured.
     #[error("instance {} cannot be measured", directory.display())]
     Measure {
@@ -102,12 +122,16 @@ impl Instance {
             Err(_) if is_encrypted => {}
             image => drop(image.map_err(missing("a readable directory image/"))?),
         }
-        let has_init = absolute.join(INIT_IMAGE).exists();
-        if has_init || is_encrypted {
-            fs::metadata(absolute.join(INIT))
-                .map_err(|source| InstanceError::NoInit { directory: absolute.clone(), source })?;
+        let init = if is_encrypted || absolute.join(INIT_IMAGE).exists() {
+            init(&absolute.join(INIT))
+                .map_err(|source| InstanceError::NoInit { directory: absolute.clone(), source })?
+        } else {
+            Init::Absent
+        };
+        if is_encrypted && init == Init::OfOcclum {
+            return Err(InstanceError::OcclumInit(absolute));
         }
-        Ok(Self { directory: absolute, config, has_init, is_encrypted })
+        Ok(Self { directory: absolute, config, init, is_encrypted })
     }
 
     /// The directory, absolute and without links.
@@ -130,9 +154,14 @@ impl Instance {
         self.is_encrypted.then(|| self.directory.join(ENCRYPTED_IMAGE))
     }
 
-    /// The measured layer of the init stage's root, if the instance has its own init stage.
+    /// Who mounts the image.
+    pub fn init(&self) -> Init {
+        self.init
+    }
+
+    /// The measured layer of the init stage's root, if there is one.
     pub fn init_image(&self) -> Option<PathBuf> {
-        self.has_init.then(|| self.directory.join(INIT_IMAGE))
+        (self.init != Init::Absent).then(|| self.directory.join(INIT_IMAGE))
     }
 
     /// Where the writable layer lives.
@@ -161,4 +190,16 @@ impl Instance {
         };
         measure().map_err(|source| InstanceError::Measure { directory: self.directory.clone(), source })
     }
+}
+
+/// Whose init this file is.
+fn init(path: &Path) -> io::Result<Init> {
+    // Nothing but a regular file is a program, and opening some others would wait for a writer.
+    if !fs::metadata(path)?.is_file() {
+        return Ok(Init::Program);
+    }
+    Ok(match elf::examine(File::open(path)?)? {
+        elf::Image::Dynamic { interpreter } if interpreter == OCCLUM_INIT_LOADER => Init::OfOcclum,
+        _ => Init::Program,
+    })
 }

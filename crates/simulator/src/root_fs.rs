@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use marblerun_linux::mount;
 
 use crate::encrypted_image::PlainImage;
-use crate::instance::Instance;
+use crate::instance::{Init, Instance};
 
 /// Files that Occlum takes from the host at each start, over those of the image.
 const HOST_FILES: [&str; 3] = ["etc/hostname", "etc/hosts", "etc/resolv.conf"];
@@ -71,9 +71,9 @@ impl RootPlan {
         }
     }
 
-    /// The plan for the init stage of `instance`, if it has its own: a union with `run/initfs` above, and no other mounts.
+    /// The plan for the init stage of `instance`, if a program runs in it: a union with `run/initfs` above, and no other mounts.
     pub fn of_init(instance: &Instance) -> Option<Self> {
-        let image = instance.init_image()?;
+        let image = instance.init_image().filter(|_| instance.init() == Init::Program)?;
         Some(Self {
             lower: Lower::Directory(image),
             run: instance.run_directory(),

@@ -15,7 +15,7 @@ use crate::child::{self, Program};
 use crate::device::{Device, Quoting};
 use crate::encrypted_image;
 use crate::filter::{self, Mode, Trap};
-use crate::instance::Instance;
+use crate::instance::{Init, Instance};
 use crate::isolation::Isolation;
 use crate::limits::Limits;
 use crate::mount_root::{MountRoot, StoredImage};
@@ -93,6 +93,11 @@ fn start(run: Run) -> Result<Outcome, Refused> {
     if init.is_none() {
         check_entry_point(&config)?;
     }
+    if run.instance.init() == Init::OfOcclum {
+        say(format_args!(
+            "init stage: {INIT} is Occlum's own and runs in Occlum only; the image is mounted in its place"
+        ));
+    }
     let host = run.environment;
     let merge = |env: &Environment| start::merge_environment(env, host.clone()).map_err(|error| configuration(&error));
     let mut environment = merge(&config.env)?;
@@ -143,14 +148,8 @@ fn start(run: Run) -> Result<Outcome, Refused> {
         let mounted = match run_program(&mut program, &supervisor, &signals)? {
             Outcome::Exited(0) => supervisor.calls().root().take().ok_or_else(|| not_initialized("without a mount"))?,
             Outcome::Exited(code) => return Err(not_initialized(&format!("with code {code}"))),
-            Outcome::Signaled(signal) => {
-                say_whose_init_runs_here();
-                return Err(not_initialized(&format!("by signal {signal}")));
-            }
-            Outcome::NotStarted => {
-                say_whose_init_runs_here();
-                return Ok(Outcome::NotInitialized);
-            }
+            Outcome::Signaled(signal) => return Err(not_initialized(&format!("by signal {signal}"))),
+            Outcome::NotStarted => return Ok(Outcome::NotInitialized),
             ended => return Ok(ended),
         };
         config.env = start::after_init(&config.env, mounted.environment);
@@ -166,13 +165,6 @@ fn start(run: Run) -> Result<Outcome, Refused> {
     }
     let mut program = program(plan, &run.command, &environment)?;
     run_program(&mut program, &supervisor, &signals)
-}
-
-/// `occlum new` puts Occlum's own init into each instance, linked against Occlum's C library.
-fn say_whose_init_runs_here() {
-    say(format_args!(
-        "note: the init that `occlum new` makes runs in Occlum only; without initfs/ the image is mounted as that init would"
-    ));
 }
 
 fn not_initialized(how: &str) -> Refused {

@@ -54,6 +54,7 @@ fn programs() -> &'static Path {
         cc("deny_namespaces.c", "deny_namespaces", &[]);
         cc("listen.c", "listen", &[]);
         cc("init.c", "init", &[]);
+        cc("init.c", "init-of-occlum", &["-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1"]);
         // Tests that change the user need a copy where that user can reach it.
         fs::copy(env!("CARGO_BIN_EXE_marble-sim"), at("marble-sim")).unwrap();
         Programs { directory }

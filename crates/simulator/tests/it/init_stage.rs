@@ -102,7 +102,22 @@ fn an_init_that_fails_or_mounts_nothing_ends_the_start_with_code_1() {
     fs::write(fixture.path("instance/initfs/bin/init"), "not a program").unwrap();
     let finished = run(&fixture, &[], "none", &["/bin/probe", "hello"]);
     finished.expect_error(1, "/bin/init cannot be started");
-    assert!(finished.stderr.contains("the init that `occlum new` makes runs in Occlum only"), "{finished:#?}");
+}
+
+// rules: INIT-10
+#[test]
+fn the_image_is_mounted_in_the_place_of_occlums_own_init() {
+    let fixture = Fixture::new();
+    let without = mr_enclave(&fixture);
+    fs::create_dir_all(fixture.path("instance/initfs/bin")).unwrap();
+    fs::copy(program("init-of-occlum"), fixture.path("instance/initfs/bin/init")).unwrap();
+    let finished = run(&fixture, &["--strict"], "exit1", &["/bin/probe", "hello"]);
+    finished.expect(0, "hello");
+    assert!(finished.stderr.contains("/bin/init is Occlum's own and runs in Occlum only"), "{finished:#?}");
+    assert_ne!(mr_enclave(&fixture), without, "its image is measured");
+
+    encrypt(&fixture).expect(0, "");
+    run(&fixture, &[], "", &["/bin/probe", "hello"]).expect_error(201, "got Occlum's own in initfs/bin/init");
 }
 
 // rules: INIT-6
