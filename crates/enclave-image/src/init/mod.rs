@@ -351,7 +351,10 @@ fn default_environment(request: &Request<'_>, program: &Facts) -> Vec<String> {
 }
 
 fn untrusted_names(request: &Request<'_>) -> Vec<String> {
-    let mut names: Vec<_> = UNTRUSTED_NAMES.map(str::to_owned).into();
+    // A value that was fixed would not be, if the host could set the variable after all.
+    let is_fixed = |name: &str| request.environment.iter().any(|entry| entry.split('=').next() == Some(name));
+    let mut names: Vec<_> =
+        UNTRUSTED_NAMES.iter().filter(|name| !is_fixed(name)).map(|&name| name.to_owned()).collect();
     for name in request.untrusted_names {
         if !names.contains(name) {
             names.push(name.clone());

@@ -289,6 +289,17 @@ fn a_script_is_sized_by_what_runs_it_and_a_library_is_no_program() {
 }
 
 #[test]
+fn the_host_cannot_set_a_variable_that_has_a_fixed_value() {
+    let site = Site::new();
+    let fixed = ["EDG_MARBLE_DNS_NAMES=server.example".to_owned()];
+    site.make(|request| request.environment = &fixed).unwrap();
+    let config = OcclumJson::parse(site.text("Occlum.json").as_bytes()).unwrap();
+    assert!(config.env.default.contains(&fixed[0]));
+    assert!(!config.env.untrusted.contains(&"EDG_MARBLE_DNS_NAMES".to_owned()));
+    assert!(config.env.untrusted.contains(&"EDG_MARBLE_COORDINATOR_ADDR".to_owned()));
+}
+
+#[test]
 fn lists_of_the_premain_and_of_the_environment_are_written() {
     let (environment, untrusted) = (["LANG=C".to_owned(), "OCCLUM=maybe".to_owned()], ["TZ".to_owned()]);
     let site = Site::new();
