@@ -8,28 +8,37 @@ use marblerun_marble::pin::PIN_PATH;
 use marblerun_marble::restrictions::RESTRICTIONS_PATH;
 use marblerun_marble::{CoordinatorPin, Parameters, Restrictions, config};
 
-use super::Entry;
 use super::configuration::{Configuration, normalized};
 use super::delivered::holds_secret;
 use super::finding::{Findings, Place, shown};
 use super::programs::Found;
 use super::rule::Rule;
+use super::{Entry, INIT_IMAGE};
 use crate::image_tree::ImageTree;
 use crate::signer::PublishedKey;
 
 /// Where the UUID is kept if nobody says otherwise: the working directory is `/`.
 const DEFAULT_UUID_FILE: &str = "/uuid";
 
-/// What the image says about Coordinators.
-pub(super) fn check_image(image: &ImageTree, entry: Option<&Entry<'_>>, findings: &mut Findings) {
+/// The pin of a premain that is Occlum's init.
+pub(super) fn check_init_pin(init_image: &ImageTree, findings: &mut Findings) {
+    check_pin(init_image, Place::Instance(format!("{INIT_IMAGE}{PIN_PATH}")), findings);
+}
+
+fn check_pin(image: &ImageTree, place: Place, findings: &mut Findings) {
     match image.find(PIN_PATH) {
-        None => findings.add(Rule::NoPin, Place::Image(PIN_PATH.to_owned()), "there is no such file"),
+        None => findings.add(Rule::NoPin, place, "there is no such file"),
         Some(file) => {
             if let Err(error) = CoordinatorPin::read(&file.outside) {
-                findings.add(Rule::PinFile, Place::Image(PIN_PATH.to_owned()), chain(&error));
+                findings.add(Rule::PinFile, place, chain(&error));
             }
         }
     }
+}
+
+/// What the image says about Coordinators.
+pub(super) fn check_image(image: &ImageTree, entry: Option<&Entry<'_>>, findings: &mut Findings) {
+    check_pin(image, Place::Image(PIN_PATH.to_owned()), findings);
     let Some(file) = image.find(RESTRICTIONS_PATH) else { return };
     let restrictions = match Restrictions::read(&file.outside) {
         Ok(restrictions) => restrictions,
@@ -82,7 +91,9 @@ pub(super) fn check_entry(
         let place = error.place();
         findings.add(Rule::ManifestRefused, Place::Manifest(place.as_str().to_owned()), chain(&error));
     }
-    let name = configuration.default_value(config::MARBLE_TYPE);
+    // The init stage takes a key and variables, and starts no program.
+    let is_init = configuration.default_value(config::INIT_TYPE) == Some(entry.name);
+    let name = configuration.default_value(config::MARBLE_TYPE).filter(|_| !is_init);
     if let Some(name) = name.filter(|name| *name != entry.name && !configuration.is_untrusted(config::MARBLE_TYPE)) {
         let place = Place::OcclumJson("env.default".to_owned());
         findings.add(
@@ -94,7 +105,9 @@ pub(super) fn check_entry(
     if !entry.marble.tls.is_empty() {
         findings.add(Rule::TransparentTls, entry.place("TLS"), format!("it lists {}", entry.marble.tls.join(", ")));
     }
-    program(image, configuration, entry, premain, findings);
+    if !is_init {
+        program(image, configuration, entry, premain, findings);
+    }
     files(image, configuration, entry, findings);
     if let Some(package) = entry.package {
         check_package(configuration, entry, package, findings);

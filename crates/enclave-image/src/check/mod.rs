@@ -31,6 +31,9 @@ use crate::occlum_json::MAX_LEN;
 use configuration::Configuration;
 use finding::Findings;
 
+/// The image of Occlum's init stage.
+const INIT_IMAGE: &str = "initfs";
+
 /// The check could not be made.
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
@@ -141,9 +144,14 @@ pub fn check(directory: &Path, entry: Option<&Entry<'_>>) -> Result<Vec<Finding>
     let configuration = configuration::check(&text, debug_is_allowed, &mut findings);
     check_mounts_in_place(directory, &configuration, &mut findings);
     let image = ImageTree::new(&directory.join("image"));
+    let init_image = ImageTree::new(&directory.join(INIT_IMAGE));
     let (mut premain, mut program) = (None, None);
     if image.root().is_dir() {
-        premain = programs::check_premain(&image, &configuration, &mut findings);
+        let init_activates = programs::has_premain_as_init(&init_image);
+        if init_activates {
+            manifest::check_init_pin(&init_image, &mut findings);
+        }
+        premain = programs::check_premain(&image, &configuration, init_activates, &mut findings);
         let path = entry.and_then(|entry| Some((entry, entry.marble.parameters.argv.first()?)));
         if let Some((entry, path)) = path {
             let place = entry.place("Parameters.Argv");

@@ -44,14 +44,18 @@ enum Role {
     Application,
 }
 
-/// Looks for the premain and judges it and the entry points.
+/// Looks for the premain and judges it and the entry points. Where `init_activates`, there may be none.
 pub(super) fn check_premain(
     image: &ImageTree,
     configuration: &Configuration,
+    init_activates: bool,
     findings: &mut Findings,
 ) -> Option<Found> {
     let mut reported = Reported::default();
     let Some(premain) = find_premain(image, configuration) else {
+        if init_activates {
+            return None;
+        }
         let reason = "no program below the entry points is a premain";
         findings.add(Rule::NoPremain, Place::OcclumJson("entry_points".to_owned()), reason);
         return None;
@@ -77,11 +81,17 @@ pub(super) fn check_program(
     check_file(image, &entry, place, Role::Application, configuration, &mut Reported::default(), findings)
 }
 
+/// True if the init image has the premain as Occlum's init: it activates before the image is mounted.
+pub(super) fn has_premain_as_init(init_image: &ImageTree) -> bool {
+    init_image.find("/bin/init").is_some_and(|entry| is_premain(&entry))
+}
+
+fn is_premain(entry: &Entry) -> bool {
+    let bytes = entry.read(MAX_PROGRAM_BYTES).unwrap_or_default();
+    bytes.starts_with(b"\x7fELF") && bytes.windows(PREMAIN_MARK.len()).any(|window| window == PREMAIN_MARK)
+}
+
 fn find_premain(image: &ImageTree, configuration: &Configuration) -> Option<Entry> {
-    let is_premain = |entry: &Entry| {
-        let bytes = entry.read(MAX_PROGRAM_BYTES).unwrap_or_default();
-        bytes.starts_with(b"\x7fELF") && bytes.windows(PREMAIN_MARK.len()).any(|window| window == PREMAIN_MARK)
-    };
     let declared = configuration.entry_points.iter().map(|(_, path)| path.as_str());
     // An entry point that does not cover the premain is to be told, and not that there is none.
     let candidates = declared.chain(["/bin"]).flat_map(|path| files_below(image, path));

@@ -400,6 +400,7 @@ pub(super) const ALL: &[Case] = &[
     case(R::NoPin, "no such file", "image: /etc/marblerun/coordinator.json", |i| {
         i.remove("image/etc/marblerun/coordinator.json")
     }),
+    case(R::NoPin, "no such file", "initfs/etc/marblerun/coordinator.json", |i| i.elf("initfs/bin/init", &premain())),
     case(R::PinFile, "expected 64 hex digits", "image: /etc/marblerun/coordinator.json", |i| {
         i.write("image/etc/marblerun/coordinator.json", r#"{"RootSHA256": "9f86"}"#);
     }),

@@ -102,6 +102,20 @@ fn a_debuggable_instance_whose_package_says_so_is_only_warned_of() {
 }
 
 #[test]
+fn a_premain_as_init_needs_none_in_the_image_and_its_entry_no_program() {
+    let mut instance = Instance::good();
+    instance.elf("initfs/bin/init", &fixture::premain());
+    instance.write("initfs/etc/marblerun/coordinator.json", fixture::PIN);
+    instance.remove("image/bin/premain-libos");
+    instance.remove("image/etc/marblerun/premain.json");
+    instance.config("\"/bin/premain-libos\"", "\"/bin/app\"");
+    instance.config("EDG_MARBLE_TYPE=web", "EDG_MARBLE_INIT_TYPE=web\", \"EDG_MARBLE_TYPE=app");
+    instance.manifest("[\"/bin/app\", \"--serve\"]", "[]");
+    let found = instance.check();
+    assert!(found.is_empty(), "\n{}", described(&found));
+}
+
+#[test]
 fn the_entry_is_found_by_name_or_because_it_is_the_only_one() {
     let two = Manifest::decode(br#"{"Marbles": {"a": {"Package": "p"}, "b": {"Package": "p"}}}"#).unwrap();
     let one = Manifest::decode(br#"{"Marbles": {"a": {"Package": "p"}}}"#).unwrap();
