@@ -88,19 +88,15 @@ fn ensure_same(first: &Path, second: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes `to` a copy of what `git` knows of the sources, with their changes. Files that are the same keep their times,
-/// so that a build in the copy does again only what changed.
+/// Makes `to` a copy of the sources, with their changes. Files that are the same keep their times, so that a build in the
+/// copy does again only what changed.
 fn copy_sources(from: &Path, to: &Path) -> Result<()> {
-    let listed = Command::new("git")
-        .current_dir(from)
-        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-        .output()
-        .context("cannot start git")?;
-    ensure!(listed.status.success(), "git: {}", String::from_utf8_lossy(&listed.stderr));
-    let names = String::from_utf8(listed.stdout).context("names of source files are UTF-8")?;
-    let names: Vec<&str> = names.split_terminator('\0').filter(|name| from.join(name).is_file()).collect();
+    let names = match tracked(from) {
+        Some(names) => names,
+        None => found(from)?,
+    };
     remove_others(to, &names.iter().map(|name| to.join(name)).collect::<Vec<_>>())?;
-    for name in names {
+    for name in &names {
         let (source, target) = (from.join(name), to.join(name));
         let bytes = fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
         if fs::read(&target).is_ok_and(|there| there == bytes) {
@@ -111,6 +107,39 @@ fn copy_sources(from: &Path, to: &Path) -> Result<()> {
         fs::write(&target, bytes).with_context(|| format!("cannot write {}", target.display()))?;
     }
     Ok(())
+}
+
+/// What `git` knows of the sources, and what is new and not ignored; `None` outside of a repository.
+fn tracked(workspace: &Path) -> Option<Vec<PathBuf>> {
+    let listed = Command::new("git")
+        .current_dir(workspace)
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .output()
+        .ok()
+        .filter(|listed| listed.status.success())?;
+    let names = String::from_utf8(listed.stdout).ok()?;
+    let names = names.split_terminator('\0').filter(|name| workspace.join(name).is_file());
+    Some(names.map(PathBuf::from).collect())
+}
+
+/// Every file but those that builds write, for sources that came without a repository.
+fn found(workspace: &Path) -> Result<Vec<PathBuf>> {
+    let is_written =
+        |name: &Path| name.ends_with("target") || [".git", "dist"].iter().any(|top| name == Path::new(top));
+    let (mut names, mut directories) = (Vec::new(), vec![PathBuf::new()]);
+    while let Some(directory) = directories.pop() {
+        let place = workspace.join(&directory);
+        for entry in fs::read_dir(&place).with_context(|| format!("cannot read {}", place.display()))? {
+            let entry = entry?;
+            let name = directory.join(entry.file_name());
+            if entry.file_type()?.is_file() {
+                names.push(name);
+            } else if entry.file_type()?.is_dir() && !is_written(&name) {
+                directories.push(name);
+            }
+        }
+    }
+    Ok(names)
 }
 
 /// Removes files of an earlier copy that are no sources any more.
@@ -194,6 +223,12 @@ mod tests {
         for name in ["Cargo.toml", ".cargo/config.toml", "xtask/src/dist/places.rs"] {
             assert_eq!(fs::read(copy.join(name)).unwrap(), fs::read(workspace.join(name)).unwrap(), "{name}");
         }
+        assert!(tracked(Path::new("/")).is_none());
+        let found = found(workspace).unwrap();
+        assert!(
+            found.contains(&PathBuf::from("xtask/src/dist/places.rs"))
+                && !found.iter().any(|name| name.starts_with("target"))
+        );
         let before = fs::metadata(copy.join("Cargo.toml")).unwrap().modified().unwrap();
         copy_sources(workspace, &copy).unwrap();
         assert_eq!(fs::metadata(copy.join("Cargo.toml")).unwrap().modified().unwrap(), before);
