@@ -32,9 +32,7 @@ fn report(workspace: &Path, dist: &Path, programs: &Path, work: &Path) -> Result
     let mut path = vec![programs.to_owned()];
     path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     let occlum = workspace.join("tests/on-sgx/occlum-simulated");
-    // Both are bound at the same time, so that they differ.
-    let (client, mesh) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-    let (client, mesh) = (client.local_addr()?.port(), mesh.local_addr()?.port());
+    let (client, mesh) = free_ports()?;
     let output = capture(
         Command::new(workspace.join("tests/on-sgx/report.sh"))
             .arg(work.join("report"))
@@ -48,7 +46,14 @@ fn report(workspace: &Path, dist: &Path, programs: &Path, work: &Path) -> Result
             .env("EDG_COORDINATOR_MESH_ADDR", format!(":{mesh}")),
     )?;
     let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success(), "the report is not as it must be:\n{text}");
+    let log = || fs::read_to_string(work.join("report/report.log")).unwrap_or_default();
+    ensure!(output.status.success(), "the report is not as it must be:\n{text}\nits log:\n{}", log());
     say(text.lines().last().context("the report is empty")?);
     Ok(())
+}
+
+/// Two ports that nobody listens on: both are bound at the same time, so that they differ, and then released.
+fn free_ports() -> Result<(u16, u16)> {
+    let (client, mesh) = (TcpListener::bind("0.0.0.0:0")?, TcpListener::bind("0.0.0.0:0")?);
+    Ok((client.local_addr()?.port(), mesh.local_addr()?.port()))
 }
