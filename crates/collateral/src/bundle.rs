@@ -209,6 +209,12 @@ impl Bundle {
         }
     }
 
+    /// The file's text, whatever it is.
+    pub(crate) fn text(&self, platform: &PlatformId, clock: Instant) -> Option<Vec<u8>> {
+        let path = self.find(platform, clock).ok()?;
+        Some(file::read(&path).ok()?.0)
+    }
+
     fn prove(
         &self,
         platform: &PlatformId,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, HOST, RETRY_AFTER, USER_AGENT};
+use http::header::{CONNECTION, DATE, HOST, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
 use hyper::body::Bytes;
@@ -113,10 +113,18 @@ impl Exchange<'_> {
     }
 }
 
-/// The header's seconds (RFC 9110 10.2.3). A date is as good as nothing: our clock need not be the service's.
+/// The header's seconds, or the time until its date by the service's own clock (RFC 9110 10.2.3): ours need not agree.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let value = text(RETRY_AFTER)?;
+    let pause = match value.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let (until, now) = (httpdate::parse_http_date(value).ok()?, httpdate::parse_http_date(text(DATE)?).ok()?);
+            until.duration_since(now).unwrap_or_default()
+        }
+    };
+    Some(pause.min(MAX_RETRY_AFTER))
 }
 
 /// Tries all addresses of the host, each a moment after the one before, and takes the first that answers.
@@ -183,5 +191,16 @@ mod tests {
             assert_eq!(read(other), None, "{other}");
         }
         assert_eq!(retry_after(&HeaderMap::new()), None);
+        let dated = |until: &str, now: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, until.parse().unwrap());
+            headers.insert(DATE, now.parse().unwrap());
+            retry_after(&headers)
+        };
+        let (earlier, later) = ("Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:30 GMT");
+        assert_eq!(dated(later, earlier), Some(Duration::from_secs(30)));
+        assert_eq!(dated(earlier, later), Some(Duration::ZERO));
+        assert_eq!(dated("Thu, 22 Oct 2099 07:28:00 GMT", earlier), Some(MAX_RETRY_AFTER));
+        assert_eq!(dated(later, "now"), None);
     }
 }

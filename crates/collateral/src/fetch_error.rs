@@ -75,7 +75,7 @@ pub enum FetchError {
         url: String,
         /// 429 or 503.
         status: u16,
-        /// When to come again, if the service says so in seconds.
+        /// When to come again, if the service says so.
         retry_after: Option<Duration>,
     },
     /// The service refuses or fails.

@@ -35,6 +35,8 @@ pub struct TrustedCollateral {
     pub(crate) tcb_info: TcbInfo,
     pub(crate) qe_identity: QeIdentity,
     periods: Vec<Period>,
+    /// When the two revocation lists were issued, as [`Self::revocation_lists`].
+    lists_issued: [UnixTime; 2],
     /// How long the two texts may be used after their next update was due.
     max_age: Duration,
 }
@@ -89,6 +91,21 @@ impl TrustedCollateral {
     /// The newer of the two issue dates: the vendor lived at that time, so it is not earlier now.
     pub fn newest_issue(&self) -> UnixTime {
         self.tcb_info.issue_date.0.max(self.qe_identity.issue_date.0)
+    }
+
+    /// True if a part was issued before the same part of `other`, so that it may lack what the vendor said since.
+    ///
+    /// Both may be valid: who stands between us and the vendor can serve the older one until it expires.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        let (ours, theirs) = (self.evaluation_numbers(), other.evaluation_numbers());
+        ours.tcb_info < theirs.tcb_info
+            || ours.qe_identity < theirs.qe_identity
+            || self.issued().iter().zip(other.issued()).any(|(ours, theirs)| *ours < theirs)
+    }
+
+    fn issued(&self) -> [UnixTime; 4] {
+        let [root_crl, pck_crl] = self.lists_issued;
+        [self.tcb_info.issue_date.0, self.qe_identity.issue_date.0, root_crl, pck_crl]
     }
 
     /// The last second in which every part may be used.
@@ -218,8 +235,8 @@ fn verify_under(
     now: UnixTime,
     max_age: Duration,
 ) -> Result<TrustedCollateral, CollateralError> {
-    let (root_crl, root_crl_period) = parse_crl(CollateralItem::RootCrl, &collateral.root_ca_crl)?;
-    let (pck_crl, pck_crl_period) = parse_crl(CollateralItem::PckCrl, &collateral.pck_crl)?;
+    let (root_crl, root_crl_issued, root_crl_period) = parse_crl(CollateralItem::RootCrl, &collateral.root_ca_crl)?;
+    let (pck_crl, pck_crl_issued, pck_crl_period) = parse_crl(CollateralItem::PckCrl, &collateral.pck_crl)?;
 
     // The signer's chain also proves the root's list, which is the one that speaks for the signer.
     let signers = Signers { class, root, lists: [&root_crl, &pck_crl], now };
@@ -272,13 +289,18 @@ fn verify_under(
         pck_crl,
         tcb_info,
         qe_identity,
+        lists_issued: [root_crl_issued, pck_crl_issued],
         max_age,
     };
     trusted.check_time(now)?;
     Ok(trusted)
 }
 
-fn parse_crl(item: CollateralItem, der: &[u8]) -> Result<(CertRevocationList<'static>, Period), CollateralError> {
+/// The list, when it was issued, and when it may be used.
+fn parse_crl(
+    item: CollateralItem,
+    der: &[u8],
+) -> Result<(CertRevocationList<'static>, UnixTime, Period), CollateralError> {
     let list = OwnedCertRevocationList::from_der(der)
         .map_err(|error| CollateralError::Crl { item, reason: error.to_string() })?;
     let dates = CertificateList::<x509_cert::certificate::Rfc5280>::from_der(der)
@@ -294,7 +316,7 @@ fn parse_crl(item: CollateralItem, der: &[u8]) -> Result<(CertRevocationList<'st
         // The next update itself is the first second in which the list is too old (RFC 5280 5.1.2.5).
         not_after: from_seconds(next_update.to_unix_duration().as_secs().saturating_sub(1)),
     };
-    Ok((list.into(), period))
+    Ok((list.into(), from_seconds(dates.tbs_cert_list.this_update.to_unix_duration().as_secs()), period))
 }
 
 struct Signers<'a> {

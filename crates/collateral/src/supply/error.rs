@@ -39,6 +39,12 @@ pub enum ServiceFailure {
         /// Which part.
         source: FloorError,
     },
+    /// The answer is valid, but older than what is at hand and valid, too.
+    #[error("{url}: the service's collateral was issued before what is at hand, which is kept")]
+    Older {
+        /// The service.
+        url: BaseUrl,
+    },
     /// The answer does not speak for the platform.
     #[error("{url}: the service's collateral does not speak for the platform's certificates")]
     PckCrl {
@@ -59,6 +65,7 @@ impl ServiceFailure {
             Self::Fetch(_) | Self::Paused { .. } | Self::Interrupted => ErrorClass::NoCollateral,
             Self::Proof { source, .. } => source.class(),
             Self::Floor { source, .. } => source.class(),
+            Self::Older { .. } => ErrorClass::CollateralRollback,
             Self::PckCrl { source, .. } => source.class(),
         }
     }
@@ -70,6 +77,9 @@ impl ServiceFailure {
             Self::Paused { .. } => Some("wait, or use a caching service (PCCS) of your own"),
             Self::Proof { source, .. } => source.hint(),
             Self::Floor { source, .. } => source.hint(),
+            Self::Older { .. } => {
+                Some("the service, or a cache before it, lags behind: ask the vendor's, or another one")
+            }
             Self::PckCrl { source, .. } => source.hint(),
             Self::Interrupted => None,
         }

@@ -1,6 +1,7 @@
 //! Asking the services for one platform's collateral, once for all who want it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use marblerun_attestation::{CollateralFloor, PckError, PlatformId, verify_pck};
 use rustls_pki_types::UnixTime;
@@ -50,9 +51,8 @@ pub(super) fn join(
     now: UnixTime,
 ) -> Result<watch::Receiver<Outcome>, SupplyError> {
     let platform = request.platform;
-    let flights = state.flights();
-    let entry = state.entry(&platform);
-    if entry.is_flying()
+    if let Some(entry) = state.get(&platform)
+        && entry.is_flying()
         && let Some(flight) = &entry.flight
     {
         return Ok(flight.clone());
@@ -60,14 +60,15 @@ pub(super) fn join(
     if inner.services.is_empty() {
         return Err(SupplyError::NotConfigured { platform });
     }
-    if let Some(failing) = entry.pausing(Instant::now()) {
+    if let Some(failing) = state.get(&platform).and_then(|entry| entry.pausing(Instant::now())) {
         return Err(SupplyError::Failing { platform, last: Arc::clone(&failing.last) });
     }
-    if flights >= MAX_FLIGHTS {
+    if state.flights() >= MAX_FLIGHTS {
         return Err(SupplyError::Busy { platform });
     }
     let (sender, receiver) = watch::channel(None);
-    entry.flight = Some(receiver.clone());
+    // Not before: an entry may displace another one.
+    state.entry(&platform).flight = Some(receiver.clone());
     let flight = Flight {
         inner: Arc::clone(inner),
         request: request.clone(),
@@ -90,7 +91,7 @@ impl Flight {
 
     fn now(&self) -> UnixTime {
         let (now, clock) = self.departure;
-        UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.as_secs()) + clock.elapsed())
+        UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + clock.elapsed())
     }
 
     /// The first good answer, or, where old ones are allowed, the first good old one.
@@ -135,6 +136,9 @@ impl Flight {
                 .prove(&text, &platform, now)
                 .map_err(|source| ServiceFailure::Proof { url: url.clone(), source })?;
             floor.check(&trusted).map_err(|source| ServiceFailure::Floor { url: url.clone(), source })?;
+            if inner.has_newer(&platform, &trusted, &floor, now) {
+                return Err(ServiceFailure::Older { url });
+            }
             // The list's own signature is proven with the first chain only, so it is now. What else may be wrong with
             // the chain concerns the quote.
             if let Err(
@@ -184,13 +188,16 @@ impl Flight {
                 Ok(())
             }
             Err(failure) => {
-                let has_some = entry.kept.as_ref().is_some_and(|kept| kept.trusted.check_time(now).is_ok());
+                let usable = entry.kept.as_ref().map(|kept| &kept.trusted).filter(|kept| kept.check_time(now).is_ok());
+                let has_some = usable.is_some();
                 let lasting = matches!(&failure, ServiceFailure::Fetch(error) if error.is_lasting());
                 let (count, since) = match &entry.failing {
                     None => (1, clock),
                     Some(failing) => (failing.count.saturating_add(1), failing.since),
                 };
-                let pause = pace::pause(Failures { count, is_calm: has_some || lasting }, pace::chance());
+                // When the older one ends, somebody suffers.
+                let left = usable.map(|kept| Duration::from_secs(kept.expires().as_secs() - now.as_secs()));
+                let pause = pace::pause(Failures { count, is_calm: has_some || lasting, left }, pace::chance());
                 let last = Arc::new(failure);
                 entry.failing = Some(Failing { last: Arc::clone(&last), count, since, retry_at: clock + pause });
                 drop(state);

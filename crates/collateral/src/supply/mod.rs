@@ -20,7 +20,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use marblerun_attestation::{CollateralFloor, PckError, PlatformId, Quote, TrustRoots, TrustedCollateral};
+use marblerun_attestation::{
+    CollateralError, CollateralFloor, PckError, PlatformId, Quote, TrustRoots, TrustedCollateral,
+};
 use rustls_pki_types::UnixTime;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -35,7 +37,7 @@ use crate::bundle::{Bundle, KeptCollateral, Origin};
 use crate::cache::CacheDirectory;
 use crate::client::{Client, ClientOptions};
 use crate::error::{BundleError, LookupError};
-use crate::prove::{ProofError, prove_aged};
+use crate::prove::{ProofError, prove, prove_aged};
 
 /// How long one caller waits for collateral.
 pub const MAX_WAIT: Duration = Duration::from_secs(15);
@@ -168,6 +170,23 @@ impl Supply {
                 Some(cache) => Err(LookupError::Missing { platform: *platform, path: cache.path(platform) }.into()),
             },
         }
+    }
+
+    /// The text of collateral for `platform` that is genuine but past its date at `now`: whoever verifies it then knows
+    /// which part ended when. Nobody should rely on it. May read and prove files.
+    pub fn out_of_date(&self, platform: &PlatformId, now: UnixTime) -> Option<Vec<u8>> {
+        let inner = &self.inner;
+        let in_memory = inner.lock().get(platform).and_then(|entry| entry.kept.clone());
+        if let Some(kept) = in_memory.filter(|kept| kept.trusted.is_stale(now)) {
+            return Some(kept.text.clone());
+        }
+        let in_bundle = || inner.bundle.as_ref()?.text(platform, Instant::now().into_std());
+        let in_cache = || inner.cache.as_ref()?.read(platform).ok()?;
+        let is_past = |text: &Vec<u8>| {
+            let outcome = prove(text, platform, &inner.roots, now);
+            matches!(outcome, Err(ProofError::Collateral(CollateralError::Validity(_))))
+        };
+        in_bundle().filter(is_past).or_else(|| in_cache().filter(is_past))
     }
 
     /// True if collateral that was fetched for `platform` should be asked for again.
@@ -319,6 +338,22 @@ impl Inner {
 
     fn prove(&self, text: &[u8], platform: &PlatformId, now: UnixTime) -> Result<TrustedCollateral, ProofError> {
         prove_aged(text, platform, &self.roots, now, self.max_age)
+    }
+
+    /// True if what is in memory is as good as `other` at `now`, and a part of it is newer.
+    fn has_newer(
+        &self,
+        platform: &PlatformId,
+        other: &TrustedCollateral,
+        floor: &CollateralFloor,
+        now: UnixTime,
+    ) -> bool {
+        let kept = self.lock().get(platform).and_then(|entry| entry.kept.clone());
+        kept.is_some_and(|kept| {
+            let kept = &kept.trusted;
+            let is_usable = kept.check_time(now).is_ok() && floor.check(kept).is_ok();
+            is_usable && (!kept.is_stale(now) || other.is_stale(now)) && other.is_older_than(kept)
+        })
     }
 
     fn outlook(&self, platform: &PlatformId) -> Outlook {

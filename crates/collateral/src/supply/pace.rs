@@ -25,12 +25,15 @@ pub(crate) struct Failures {
     pub(crate) count: u32,
     /// True if nobody suffers, or the service will say the same again.
     pub(crate) is_calm: bool,
+    /// How long what is at hand may still be used.
+    pub(crate) left: Option<Duration>,
 }
 
 /// Until the next request after failures; `chance` (0 to 255) takes up to a quarter away.
 pub(crate) fn pause(failures: Failures, chance: u8) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(1 << failures.count.saturating_sub(1).min(8)).min(MAX_PAUSE);
-    shortened(if failures.is_calm { doubled * CALM } else { doubled }, chance)
+    let calm = if failures.is_calm { doubled * CALM } else { doubled };
+    shortened(failures.left.map_or(calm, |left| calm.min(left.max(FIRST_PAUSE))), chance)
 }
 
 /// Until collateral that is valid at `now` is asked for again: at half of its life, with the same chance.
@@ -65,11 +68,15 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_a_limit_and_chance_shortens_them() {
-        let seconds = |count, is_calm, chance| pause(Failures { count, is_calm }, chance).as_secs();
+        let seconds = |count, is_calm, chance| pause(Failures { count, is_calm, left: None }, chance).as_secs();
         let grown: Vec<u64> = (1..=6).map(|count| seconds(count, false, 0)).collect();
         assert_eq!(grown, [5, 10, 20, 40, 60, 60]);
         assert_eq!(seconds(u32::MAX, false, 0), 60);
         assert_eq!((seconds(1, true, 0), seconds(9, true, 0)), (50, 600));
         assert_eq!(seconds(9, false, 255), 45);
+        // Whoever has some until then is asked again by then, but not without a pause.
+        let left =
+            |left| pause(Failures { count: 9, is_calm: true, left: Some(Duration::from_secs(left)) }, 0).as_secs();
+        assert_eq!((left(3600), left(90), left(0)), (600, 90, 5));
     }
 }

@@ -71,11 +71,16 @@ impl State {
         self.entries.get_mut(platform)
     }
 
-    /// The platform's entry; the one that was added first and is not in use gives way to a new one.
+    /// The platform's entry. Of those that are not in use, one without collateral gives way to a new one, else the one
+    /// that was added first: whoever has many platforms must not displace what others need.
     pub(super) fn entry(&mut self, platform: &PlatformId) -> &mut Entry {
         if !self.entries.contains_key(platform) {
             if self.order.len() >= MAX_KEPT {
-                let idle = self.order.iter().position(|old| !self.entries.get(old).is_some_and(Entry::is_in_use));
+                let position = |may_go: fn(&Entry) -> bool| {
+                    self.order.iter().position(|old| self.entries.get(old).is_none_or(may_go))
+                };
+                let idle = position(|entry| !entry.is_in_use() && entry.kept.is_none())
+                    .or_else(|| position(|entry| !entry.is_in_use()));
                 if let Some(old) = idle.and_then(|at| self.order.remove(at)) {
                     self.entries.remove(&old);
                 }
@@ -101,6 +106,18 @@ mod tests {
         PlatformId { tee: Tee::Sgx, fmspc: Fmspc([low, high, 0, 0, 0, 0]), ca: PckCa::Platform }
     }
 
+    fn kept() -> Arc<KeptCollateral> {
+        let testdata = std::env::var("MARBLERUN_TESTDATA")
+            .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata").to_owned());
+        let read = |name: &str| std::fs::read(format!("{testdata}/attestation/swtee/{name}")).unwrap();
+        let root = read("dcap-root.der");
+        let roots = marblerun_attestation::TrustRoots::software([("test", &root[..])]).unwrap();
+        let text = read("sgx.collateral.json");
+        let now = rustls_pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_795_392_000));
+        let trusted = marblerun_attestation::Collateral::parse(&text).unwrap().verify(&roots, now).unwrap();
+        KeptCollateral { origin: crate::Origin::Cache("x".into()), text, trusted: Arc::new(trusted) }.into()
+    }
+
     #[test]
     fn the_number_of_platforms_is_limited_and_those_in_use_stay() {
         let mut state = State::default();
@@ -114,6 +131,14 @@ mod tests {
         assert!(state.get(&platform(0)).is_some() && state.get(&platform(1)).is_some());
         assert!(state.get(&platform(2)).is_none());
         assert_eq!(state.flights(), 1);
+        // Whoever has many platforms displaces only those without collateral.
+        let useful = platform(MAX_KEPT);
+        state.entry(&useful).kept = Some(kept());
+        for number in 2 * MAX_KEPT..4 * MAX_KEPT {
+            state.entry(&platform(number));
+        }
+        assert!(state.get(&useful).is_some());
+        assert_eq!(state.order.len(), MAX_KEPT);
         // A flight that ended without a word does not keep its place.
         drop(sender);
         assert_eq!(state.flights(), 0);

@@ -176,3 +176,84 @@ async fn collateral_for_another_platform_or_root_is_not_proven() {
         assert!(error.hint().is_some(), "{error}");
     }
 }
+
+/// Like [`refusal`], where the service may keep us waiting.
+async fn refusal_in_time(reply: Reply) -> FetchError {
+    let vendor = Vendor::new(PckCa::Platform);
+    let service = Service::start(reply).await;
+    let options = ClientOptions { timeout: SHORT, ..service.options() };
+    let began = std::time::Instant::now();
+    let error = Client::new(options).fetch(&vendor.platform()).await.unwrap_err();
+    assert!(began.elapsed() < SHORT * 10, "{:?}", began.elapsed());
+    assert!(error.hint().is_some() && error.to_string().len() < 1024, "{error}");
+    error
+}
+
+// rules: ATT-11.3
+#[tokio::test]
+async fn heads_that_are_meant_to_confuse_are_refused() {
+    let many = "X: y\r\n".repeat(100_000);
+    let informational = "HTTP/1.1 100 Continue\r\n\r\n".repeat(100_000);
+    for head in [
+        format!("HTTP/1.1 200 OK\r\n{many}Content-Length: 2\r\n\r\n{{}}"),
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}".to_owned(),
+        "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n{}".to_owned(),
+        "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n{}".to_owned(),
+        "HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\n{}".to_owned(),
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFF\r\n{}".to_owned(),
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;{}\r\n", "x".repeat(1 << 20)),
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{many}\r\n"),
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n".to_owned(),
+        informational,
+    ] {
+        let shown: String = head.chars().take(80).collect();
+        let error = refusal_in_time(Reply::Raw(head.into())).await;
+        assert!(
+            matches!(error, FetchError::Http { .. } | FetchError::Status { .. } | FetchError::Timeout { .. }),
+            "{shown}: {error}"
+        );
+    }
+    // A length beside chunks: one body is read, whatever it is.
+    let both = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+    refusal_in_time(Reply::Raw(both.into())).await;
+}
+
+// rules: ATT-11.3
+#[tokio::test]
+async fn a_content_encoding_is_not_undone() {
+    // What would be a gigabyte stays the few bytes that came.
+    let head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 10\r\n\r\n";
+    let body = b"\x1f\x8b\x08\0\0\0\0\0\0\x03";
+    let error = refusal_in_time(Reply::Raw([&head[..], body].concat())).await;
+    assert!(matches!(error, FetchError::SignedText { .. } | FetchError::Crl { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_chain_that_is_no_text_or_too_long_is_refused() {
+    let vendor = Vendor::new(PckCa::Platform);
+    let service = Service::start(Reply::Collateral(vendor.good())).await;
+    let good: serde_json::Value = serde_json::from_str(&vendor.good()).unwrap();
+    let chain = good["tcb_info_issuer_chain"].as_str().unwrap().replace('\n', "%0A").replace(' ', "%20");
+    let body =
+        format!("{{\"tcbInfo\":{},\"signature\":{}}}", good["tcb_info"].as_str().unwrap(), good["tcb_info_signature"]);
+    let with = |chain: &[u8]| {
+        let head = format!("\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        Reply::Raw([b"HTTP/1.1 200 OK\r\nTCB-Info-Issuer-Chain: ", chain, head.as_bytes()].concat())
+    };
+    service.reply_to("tcb?", with(chain.as_bytes()));
+    let text = fetch(&service, &vendor).await.unwrap();
+    prove(&text, &vendor.platform(), &vendor.roots(), at(NOW)).unwrap();
+    for wrong in [&b"\xff\xfe"[..], b"%FF%FE", b"-----BEGIN CERTIFICATE-----%FF", b"", b"x"] {
+        service.reply_to("tcb?", with(wrong));
+        let error = fetch(&service, &vendor).await.unwrap_err();
+        assert!(matches!(error, FetchError::IssuerChain { header: "TCB-Info-Issuer-Chain", .. }), "{error}");
+    }
+    // As many certificates as fit into a head, and more.
+    service.reply_to("tcb?", with(chain.repeat(20).as_bytes()));
+    let error = fetch(&service, &vendor).await.unwrap_err();
+    assert!(matches!(error, FetchError::Collateral { .. }), "{error}");
+    service.reply_to("tcb?", with(chain.repeat(1000).as_bytes()));
+    let error = fetch(&service, &vendor).await.unwrap_err();
+    assert!(matches!(error, FetchError::Http { .. }), "{error}");
+}

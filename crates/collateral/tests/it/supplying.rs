@@ -8,7 +8,7 @@ use marblerun_collateral::{
     ClientOptions, KeptCollateral, MAX_FLIGHTS, MAX_REFRESH, MAX_WAIT, MAX_WAITING_PER_PLATFORM, Origin, Request,
     ServiceFailure, Supply, SupplyError, SupplyOptions, file_name,
 };
-use marblerun_software_tee::{CollateralOptions, PckCa};
+use marblerun_software_tee::{CollateralOptions, Dates, PckCa};
 
 use crate::service::{DAY, NOW, Reply, Service, Vendor, at};
 
@@ -471,4 +471,150 @@ async fn a_fresh_answer_of_a_later_service_comes_before_a_stale_one() {
     supply.obtain(&request, &CollateralFloor::default(), at(NOW)).await.unwrap();
     let kept = supply.at_hand(&vendor.platform(), &CollateralFloor::default(), at(NOW)).unwrap();
     assert_eq!(kept.origin, Origin::Service(fresh.url.clone()));
+}
+
+// rules: ATT-11.4
+#[tokio::test]
+async fn collateral_that_was_issued_before_what_is_at_hand_displaces_it_nowhere() {
+    let dates = |issued, days| Some(Dates { issued: at(issued), next_update: at(issued + days * DAY) });
+    let issued = |number, tcb_info, qe_identity, root_crl, pck_crl| CollateralOptions {
+        evaluation_number: number,
+        tcb_info_dates: dates(tcb_info, 30),
+        qe_identity_dates: dates(qe_identity, 30),
+        root_crl_dates: dates(root_crl, 300),
+        pck_crl_dates: dates(pck_crl, 30),
+        ..CollateralOptions::default()
+    };
+    let (before, then) = (NOW - 2 * DAY, NOW - DAY);
+    for older in [
+        issued(5, before, then, then, then),
+        issued(5, then, before, then, then),
+        issued(5, then, then, before, then),
+        issued(5, then, then, then, before),
+        issued(4, then, then, then, then),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = |_: &Vendor, options| SupplyOptions { cache: Some(directory.path().to_owned()), ..options };
+        let mut setup = Setup::with(cache).await;
+        setup.service.reply(Reply::Collateral(setup.vendor.collateral(&issued(5, then, then, then, then))));
+        let kept = setup.get().await.unwrap();
+        setup.service.reply(Reply::Collateral(setup.vendor.collateral(&older)));
+        let due = MAX_REFRESH.as_secs();
+        pass(due).await;
+        setup.now += due;
+        let error = setup.obtain().await.unwrap_err();
+        assert!(
+            matches!(&error, SupplyError::Failing { last, .. } if matches!(**last, ServiceFailure::Older { .. })),
+            "{error:?}"
+        );
+        assert_eq!(error.class(), ErrorClass::CollateralRollback);
+        assert!(error.hint().is_some());
+        assert!(Arc::ptr_eq(&kept, &setup.at_hand().unwrap()));
+        let path = directory.path().join("dcap").join(file_name(&setup.vendor.platform()));
+        assert!(std::fs::read(path).unwrap() == kept.text);
+        // Where ours counts no longer, older one that is valid is better than nothing.
+        setup.floor = CollateralFloor::default();
+        setup.now = then + 30 * DAY + 1;
+        let valid = issued(4, then, then, then, then);
+        let valid = CollateralOptions {
+            tcb_info_dates: dates(then, 60),
+            qe_identity_dates: dates(then, 60),
+            pck_crl_dates: dates(then, 60),
+            ..valid
+        };
+        setup.service.reply(Reply::Collateral(setup.vendor.collateral(&valid)));
+        pass(600).await;
+        assert!(!Arc::ptr_eq(&kept, &setup.get().await.unwrap()));
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_lags_behind_is_a_reason_to_ask_the_next_one() {
+    let vendor = Vendor::new(PckCa::Platform);
+    let first = Service::start(Reply::Collateral(vendor.dated(NOW, NOW + 30 * DAY))).await;
+    let second = Service::start(Reply::Collateral(vendor.dated(NOW + DAY, NOW + 31 * DAY))).await;
+    let services = vec![first.options(), second.options()];
+    let supply = Supply::new(vendor.roots(), SupplyOptions { services, ..SupplyOptions::default() }).unwrap();
+    let (floor, now) = (CollateralFloor::default(), NOW + DAY);
+    let request = supply.request(vendor.quote(), at(now)).unwrap();
+    supply.obtain(&request, &floor, at(now)).await.unwrap();
+    first.reply(Reply::Collateral(vendor.dated(NOW - DAY, NOW + 29 * DAY)));
+    pass(MAX_REFRESH.as_secs()).await;
+    supply.obtain(&request, &floor, at(now)).await.unwrap();
+    let kept = supply.at_hand(&vendor.platform(), &floor, at(now)).unwrap();
+    assert_eq!(kept.origin, Origin::Service(second.url.clone()));
+}
+
+#[tokio::test]
+async fn collateral_that_ends_soon_is_asked_for_again_when_it_ends_although_failures_were_many() {
+    let mut setup = Setup::new().await;
+    setup.service.reply(Reply::Collateral(setup.vendor.dated(NOW, NOW + 1000)));
+    setup.get().await.unwrap();
+    setup.service.reply(Reply::status("500 x"));
+    pass(980).await;
+    setup.now += 980;
+    setup.obtain().await.unwrap_err();
+    setup.service.reply(Reply::Collateral(setup.vendor.good()));
+    pass(21).await;
+    setup.now += 21;
+    setup.get().await.unwrap();
+}
+
+// rules: ATT-11.2
+#[tokio::test]
+async fn what_is_past_its_date_can_be_shown_and_is_used_by_nobody() {
+    let past = |vendor: &Vendor| vendor.dated(NOW - 40 * DAY, NOW - 5 * DAY);
+    let from_bundle = tempfile::tempdir().unwrap();
+    let from_cache = tempfile::tempdir().unwrap();
+    for directory in [&from_bundle, &from_cache] {
+        let setup = Setup::with(|vendor, _| {
+            write_bundle(directory.path(), vendor, &past(vendor));
+            let path = Some(directory.path().to_owned());
+            let is_cache = std::ptr::eq(directory, &from_cache);
+            let bundle = path.clone().filter(|_| !is_cache);
+            SupplyOptions { bundle, cache: path.filter(|_| is_cache), ..SupplyOptions::default() }
+        })
+        .await;
+        let platform = setup.vendor.platform();
+        setup.at_hand().unwrap_err();
+        let written = std::fs::read(directory.path().join("dcap").join(file_name(&platform))).unwrap();
+        assert!(setup.supply.out_of_date(&platform, at(NOW)).unwrap() == written);
+        // What is valid, or what nobody vouches for, is not shown.
+        for other in [setup.vendor.good(), Vendor::new(PckCa::Platform).good(), "{}".to_owned()] {
+            write_bundle(directory.path(), &setup.vendor, &other);
+            assert_eq!(setup.supply.out_of_date(&platform, at(NOW)), None);
+        }
+    }
+
+    let mut setup = Setup::new().await;
+    let kept = setup.get().await.unwrap();
+    let platform = setup.vendor.platform();
+    assert_eq!(setup.supply.out_of_date(&platform, at(setup.now)), None);
+    setup.now += 31 * DAY;
+    setup.at_hand().unwrap_err();
+    assert_eq!(setup.supply.out_of_date(&platform, at(setup.now)).unwrap(), kept.text);
+}
+
+// rules: ATT-11.3
+#[tokio::test]
+async fn those_who_wait_get_their_answer_although_the_first_one_left() {
+    let vendor = Vendor::new(PckCa::Platform);
+    let slow = Service::start(Reply::Silence).await;
+    let good = Service::start(Reply::Collateral(vendor.good())).await;
+    let services = vec![ClientOptions { timeout: Duration::from_millis(300), ..slow.options() }, good.options()];
+    let supply = Supply::new(vendor.roots(), SupplyOptions { services, ..SupplyOptions::default() }).unwrap();
+    let floor = CollateralFloor::default();
+    let request = supply.request(vendor.quote(), at(NOW)).unwrap();
+    let obtain = || {
+        let (supply, request, floor) = (supply.clone(), request.clone(), floor.clone());
+        tokio::spawn(async move { supply.obtain(&request, &floor, at(NOW)).await })
+    };
+    let first = obtain();
+    slow.asked(4).await;
+    let second = obtain();
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    second.await.unwrap().unwrap();
+    supply.at_hand(&vendor.platform(), &floor, at(NOW)).unwrap();
+    assert_eq!((slow.requests().len(), good.requests().len()), (4, 4));
 }
