@@ -275,11 +275,16 @@ impl Trust {
         Ok(verifier.supply.obtain(request, floor, effective_now(floor, system_time())).await?)
     }
 
-    /// The collateral of the platform that made our own `evidence`, for clients that have none; best effort.
+    /// The collateral of the platform that made our own `evidence`, for clients that have none; best effort. Where it has
+    /// expired, the client is to see what expired when, so it is given all the same: clients verify it.
     pub fn own_collateral(&self, evidence: &[u8], floor: &CollateralFloor) -> Option<RawJson> {
         let Self::Attested(verifier) = self else { return None };
-        let (_, kept) = verifier.look_up(evidence, floor)?;
-        Some(RawJson(kept.ok()?.text.clone()))
+        let (platform, kept) = verifier.look_up(evidence, floor)?;
+        let text = match kept {
+            Ok(kept) => kept.text.clone(),
+            Err(_) => verifier.supply.out_of_date(&platform, effective_now(floor, system_time()))?,
+        };
+        Some(RawJson(text))
     }
 
     /// What is to be asked for so that [`Self::own_collateral`] has something new to give.

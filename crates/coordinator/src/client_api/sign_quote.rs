@@ -14,7 +14,7 @@ use marblerun_coordinator_core::ledger::Command;
 use marblerun_coordinator_core::snapshot::Snapshot;
 use marblerun_manifest::FeatureGate;
 use marblerun_pki::{KeyError, KeyPair};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tracing::debug;
 
 use super::answer::Failure;
@@ -54,13 +54,13 @@ impl QuoteSigner {
             let reason = format!("expected at most {MAX_QUOTE_BYTES} bytes, got {}", submitted.len());
             return Err(not_verified(reason));
         }
-        let place = Arc::new(Arc::clone(&self.places).try_acquire_owned().map_err(|_| Failure::Busy)?);
         let submitted: Arc<[u8]> = submitted.into();
-        match self.attempt(&snapshot, &submitted, &place).await? {
+        match self.attempt(&snapshot, &submitted).await? {
             Attempt::Signed(signed) => Ok(*signed),
             Attempt::Wanting(wanted) => {
+                // No place is held meanwhile: whoever needs nothing must not wait for this one.
                 self.trust.obtain(&wanted, &snapshot.floor).await.map_err(refused)?;
-                match self.attempt(&snapshot, &submitted, &place).await? {
+                match self.attempt(&snapshot, &submitted).await? {
                     Attempt::Signed(signed) => Ok(*signed),
                     Attempt::Wanting(_) => Err(not_verified("the collateral expired meanwhile; try again".to_owned())),
                 }
@@ -68,14 +68,10 @@ impl QuoteSigner {
         }
     }
 
-    async fn attempt(
-        &self,
-        snapshot: &Arc<Snapshot>,
-        submitted: &Arc<[u8]>,
-        place: &Arc<OwnedSemaphorePermit>,
-    ) -> Result<Attempt, Failure> {
+    async fn attempt(&self, snapshot: &Arc<Snapshot>, submitted: &Arc<[u8]>) -> Result<Attempt, Failure> {
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Failure::Busy)?;
         let trust = Arc::clone(&self.trust);
-        let (snapshot, submitted, place) = (Arc::clone(snapshot), Arc::clone(submitted), Arc::clone(place));
+        let (snapshot, submitted) = (Arc::clone(snapshot), Arc::clone(submitted));
         // The place goes with the work: a caller that hangs up does not stop it.
         let work = move || {
             let _place = place;
@@ -245,6 +241,26 @@ mod tests {
         }
         assert_eq!(service.requests().len(), 4);
         assert_eq!(case.signer.places.available_permits(), MAX_IN_FLIGHT);
+    }
+
+    // rules: SQ-1, ATT-11.3
+    #[tokio::test]
+    async fn while_a_quote_waits_for_collateral_it_takes_no_place_from_others() {
+        let mut case = Case::new(TcbStatus::UpToDate);
+        let (signer, service) = served(&case);
+        case.signer = signer;
+        service.misbehave(Some(Misbehaviour::Silence));
+        let case = Arc::new(case);
+        let waiting = tokio::spawn({
+            let case = Arc::clone(&case);
+            async move { case.sign(&case.quote.clone()).await.map(|_| ()) }
+        });
+        while service.requests().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(case.signer.places.available_permits(), MAX_IN_FLIGHT);
+        assert!(!waiting.is_finished());
+        waiting.abort();
     }
 
     #[tokio::test]

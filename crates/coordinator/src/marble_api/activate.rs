@@ -165,11 +165,13 @@ impl Activator {
             Attempt::Judged(judged, place) => (judged, place),
             Attempt::Wanting(wanted) => {
                 // No place is held meanwhile: whoever needs nothing must not wait for this one.
-                self.trust.obtain(&wanted.collateral, &wanted.view.snapshot.floor).await?;
-                match self.attempt(&peer, &submitted).await? {
-                    Attempt::Judged(judged, place) => (judged, place),
+                let asked = self.trust.obtain(&wanted.collateral, &wanted.view.snapshot.floor).await;
+                // Also where nobody has newer collateral: the image may allow what is at hand.
+                match (self.attempt(&peer, &submitted).await?, asked) {
+                    (Attempt::Judged(judged, place), _) => (judged, place),
+                    (Attempt::Wanting(_), Err(error)) => return Err(error.into()),
                     // It was there and is gone: another one is needed in the meantime.
-                    Attempt::Wanting(wanted) => return Err(wanted.refusal.into()),
+                    (Attempt::Wanting(wanted), Ok(())) => return Err(wanted.refusal.into()),
                 }
             }
         };
@@ -292,7 +294,7 @@ mod tests {
     use marblerun_pki::AltNames;
     use marblerun_sealing::SealMode;
     use marblerun_software_tee::service::{CollateralService, Misbehaviour, ServiceOptions};
-    use marblerun_software_tee::{DevelopmentRoot, EnclaveIdentity, RootOptions};
+    use marblerun_software_tee::{CollateralOptions, Dates, DevelopmentRoot, EnclaveIdentity, RootOptions};
     use marblerun_storage::{Opened, open_directory};
     use tonic::Code;
 
@@ -415,6 +417,11 @@ mod tests {
 
     impl Attested {
         async fn new() -> Self {
+            Self::with(|_, _, sources| sources).await
+        }
+
+        /// With sources of collateral that may lie in a directory.
+        async fn with(change: impl FnOnce(&DevelopmentRoot, &std::path::Path, SupplyOptions) -> SupplyOptions) -> Self {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("root");
             let root = DevelopmentRoot::create(&path, system_time(), RootOptions::default()).unwrap();
@@ -424,9 +431,10 @@ mod tests {
             data[..32].copy_from_slice(marblerun_attestation::ReportDigest::of(LEAF).as_bytes());
             let quote = marblerun_attestation::with_oe_header(&root.quote(&enclave, &data).unwrap());
             let class = marblerun_tee::TrustClass::Software { roots: vec![root.root_der().to_vec()] };
+            let sources = change(&root, directory.path(), SupplyOptions::default());
             let service = CollateralService::start(root, ServiceOptions::default()).unwrap();
             let services = vec![ClientOptions::new(service.url().parse().unwrap())];
-            let sources = SupplyOptions { services, ..SupplyOptions::default() };
+            let sources = SupplyOptions { services, ..sources };
             let trust = Trust::with_sources(&class, sources).unwrap();
             let activator = activator_with(&directory.path().join("state"), 1, trust);
             let manifest = format!(
@@ -475,6 +483,30 @@ mod tests {
             assert!(text.contains("HTTP 429") && text.contains("wait, or use a caching service"), "{text}");
         }
         assert!(attested.service.requests().len() <= 4, "it is not asked again at once");
+    }
+
+    // rules: ATT-11.2
+    #[tokio::test]
+    async fn collateral_past_its_date_that_the_image_allows_is_enough_where_no_service_has_any() {
+        const DAY: u64 = 24 * 60 * 60;
+        for (days, code) in [(30, Code::InvalidArgument), (5, Code::Unavailable)] {
+            let attested = Attested::with(|root, directory, sources| {
+                let past = |days| {
+                    let seconds = system_time().as_secs() - days * DAY;
+                    rustls::pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds))
+                };
+                let dates = Some(Dates { issued: past(40), next_update: past(10) });
+                let options = CollateralOptions { tcb_info_dates: dates, ..CollateralOptions::default() };
+                root.export_bundle(directory, system_time(), &options).unwrap();
+                let dangerous_max_age = std::time::Duration::from_secs(days * DAY);
+                SupplyOptions { bundle: Some(directory.to_owned()), dangerous_max_age, ..sources }
+            })
+            .await;
+            attested.service.misbehave(Some(Misbehaviour::Http(500)));
+            let status = attested.activate(&attested.quote).await.unwrap_err();
+            assert_eq!(status.code(), code, "{status}");
+            assert!(!attested.service.requests().is_empty(), "somebody may have had a newer one");
+        }
     }
 
     // rules: ATT-11.3, STA-8.3

@@ -525,6 +525,22 @@ async fn collateral_of_our_own_platform_is_fetched_and_given_to_clients() {
     assert!(Trust::Simulation.wanted_for_us(&case.quote(), &case.floor).is_none());
 }
 
+// rules: ATT-11.2
+#[tokio::test]
+async fn clients_are_given_collateral_that_has_expired_so_that_they_can_name_it() {
+    let mut case = today();
+    let past = |days| at(system_time().as_secs() - days * DAY);
+    case.options.tcb_info_dates = Some(Dates { issued: past(40), next_update: past(10) });
+    case.export();
+    let trust = Trust::new(&case.class, Some(&case.bundle())).unwrap();
+    let given = trust.own_collateral(&case.quote(), &case.floor).unwrap();
+    let roots = case.verifier().roots.clone();
+    let error = marblerun_attestation::Collateral::parse(&given.0).unwrap().verify(&roots, system_time()).unwrap_err();
+    assert!(error.to_string().contains("TCB info expired"), "{error}");
+    let error = trust.judge(&case.quote(), CERTIFICATE, &case.package, &case.floor).unwrap_err();
+    assert_eq!(error.code(), "expired-collateral");
+}
+
 #[test]
 fn collateral_past_its_next_update_counts_only_if_the_image_says_so_and_is_marked() {
     let judge = |max_age_days: u64, vouch: bool| {
