@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use marblerun_attestation::{Claims, TcbStatus, TrustClass, TrustRoots};
 use marblerun_client::{
     Address, AttestedCoordinator, CertificateChain, Client, CollateralSource, Coordinator, EraConfig, Evidence,
-    MAX_ERA_CONFIG_BYTES, NonceChoice, Policy, Timeouts,
+    MAX_ERA_CONFIG_BYTES, NonceChoice, Policy, Statement, Timeouts,
 };
 use marblerun_collateral::Bundle;
 use marblerun_pki::pem::{self, PemError};
@@ -95,6 +95,7 @@ impl Known {
                 "rootHashes": statement.root_hashes,
                 "anchor": statement.anchor,
                 "manifestFingerprint": statement.manifest_fingerprint,
+                "maxCollateralAgeSeconds": statement.max_collateral_age_seconds,
                 "logHead": statement.log_head.as_ref().map(|head| json!({
                     "epoch": head.epoch,
                     "sequence": head.sequence,
@@ -202,7 +203,20 @@ fn show_notes(attested: &AttestedCoordinator, output: &mut Output) -> std::io::R
             output.note(&format!("Note: advisories of the platform: {}", admission.advisories.join(", ")))?;
         }
     }
+    if let Some(warning) = attested.statement().and_then(aged_collateral) {
+        output.note(&warning)?;
+    }
     attested.warnings().iter().try_for_each(|warning| output.note(&format!("Warning: {warning}")))
+}
+
+/// What weakens the Coordinator's own verification of Marbles, as its image allows.
+fn aged_collateral(statement: &Statement) -> Option<String> {
+    let seconds = statement.max_collateral_age_seconds.filter(|&seconds| seconds > 0)?;
+    let days = seconds.div_ceil(24 * 60 * 60);
+    Some(format!(
+        "Warning: the Coordinator accepts Marbles by collateral that expired up to {days} days ago (MaxCollateralAgeDays of \
+         its image): what the vendor published since about their platforms may be unknown to it"
+    ))
 }
 
 fn policy(global: &Global) -> Result<Policy, Cause> {

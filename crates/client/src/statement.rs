@@ -27,6 +27,9 @@ pub struct Statement {
     /// In recovery mode: the state that waits, as the Coordinator's storage describes it. The recovery proves it, and
     /// refuses an older state and one with another manifest than is told here.
     pub recovering: Option<Recovering>,
+    /// For how many seconds the Coordinator accepts Marbles by collateral whose next update was due; `None` where it does
+    /// not.
+    pub max_collateral_age_seconds: Option<u64>,
 }
 
 /// A state that waits for recovery.
@@ -60,6 +63,7 @@ decode_object!(Statement {
     "manifestFingerprint" => manifest_fingerprint,
     "logHead" => log_head,
     "recovering" => recovering,
+    "maxCollateralAgeSeconds" => max_collateral_age_seconds,
 });
 
 decode_object!(Recovering {

@@ -608,6 +608,28 @@ fn recovery_is_prepared_without_network() {
 }
 
 #[test]
+fn a_coordinator_that_accepts_expired_collateral_is_shown_as_such() {
+    let scene = Scene::new(Vec::new());
+    scene.fake.script().manifest = Some(b"{}".to_vec());
+    let state = |age: &str| {
+        let text = format!(
+            r#"{{"version":1,"deployment":"d0","trustClass":"software","logHead":{{"epoch":1,"sequence":2,"hash":"ab"}}{age}}}"#
+        );
+        let mut script = scene.fake.script();
+        script.covered_statement = Some(text.clone());
+        script.statement = Some(text);
+    };
+    state(r#","maxCollateralAgeSeconds":2592000"#);
+    let run = scene.run("manifest get ADDRESS TRUST");
+    assert!(run.code == 0 && run.stdout.contains("collateral that expired up to 30 days ago"), "{}", run.stdout);
+    let value = scene.json("manifest get ADDRESS TRUST --output json");
+    assert_eq!(value["coordinator"]["statement"]["maxCollateralAgeSeconds"], 2_592_000);
+    state("");
+    let run = scene.run("manifest get ADDRESS TRUST");
+    assert!(run.code == 0 && !run.stdout.contains("collateral that expired"), "{}", run.stdout);
+}
+
+#[test]
 fn a_coordinator_key_that_is_none_is_refused() {
     let place = Place::new();
     place.write("share", [7; 32]);

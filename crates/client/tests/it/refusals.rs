@@ -341,6 +341,13 @@ async fn an_answer_that_is_too_long_is_not_read_to_its_end() {
 }
 
 #[test]
+fn what_a_coordinator_says_of_collateral_past_its_date_is_read() {
+    let age = |text: &str| Statement::parse(text).unwrap().max_collateral_age_seconds;
+    assert_eq!((age(r#"{"maxCollateralAgeSeconds":86400}"#), age("{}")), (Some(86_400), None));
+    assert!(Statement::parse(r#"{"maxCollateralAgeSeconds":"long"}"#).is_err());
+}
+
+#[test]
 fn texts_that_are_too_long_are_refused() {
     let padded = |text: &str, length: usize| format!("{text}{}", " ".repeat(length - text.len()));
     let check = |parses: &dyn Fn(&str) -> bool, text: &str, max: usize| {
