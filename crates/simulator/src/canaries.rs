@@ -22,14 +22,17 @@ use marblerun_secret::SecretBytes;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-/// Longest file that is read.
-pub const MAX_FILE_LEN: usize = 1 << 20;
+/// Longest file that is read: the search needs about a thousand times its length.
+pub const MAX_FILE_LEN: usize = 256 * 1024;
 
 /// Most secrets: each is looked for in about a dozen forms.
 pub const MAX_CANARIES: usize = 256;
 
 /// A shorter secret is found by chance.
 pub const MIN_LEN: usize = 8;
+
+/// Zeros, or one letter many times, are found by chance as well.
+pub const MIN_DISTINCT: usize = 4;
 
 /// A private key in PEM has a few thousand bytes.
 pub const MAX_LEN: usize = 16 * 1024;
@@ -49,7 +52,7 @@ pub enum Form {
     Base64,
     /// Base64 over several lines.
     Pem,
-    /// Decimal numbers with commas between them.
+    /// Decimal numbers with commas or blanks between them.
     Decimal,
 }
 
@@ -109,6 +112,14 @@ pub enum CanaryError {
         /// The secret.
         name: String,
         /// Its length.
+        got: usize,
+    },
+    /// Found by chance.
+    #[error("secret {name:?}: expected at least {MIN_DISTINCT} different bytes, got {got}")]
+    Distinct {
+        /// The secret.
+        name: String,
+        /// How many different ones it has.
         got: usize,
     },
     /// The search cannot be prepared.
@@ -258,6 +269,10 @@ impl Canaries {
             if !(MIN_LEN..=MAX_LEN).contains(&secret.len()) {
                 return Err(CanaryError::ValueLength { name, got: secret.len() });
             }
+            let got = secret.expose().iter().collect::<std::collections::BTreeSet<_>>().len();
+            if got < MIN_DISTINCT {
+                return Err(CanaryError::Distinct { name, got });
+            }
             patterns.add(index, secret.expose());
             names.push(name);
         }
@@ -399,9 +414,14 @@ impl Patterns {
             self.add_joined(canary, Form::Hex, true, digits.duplicate());
             self.add_plain(canary, Form::Hex, digits);
         }
-        for separator in [", ", ","] {
+        for separator in [", ", ",", " "] {
             let list = secret.iter().map(u8::to_string).collect::<Vec<_>>().join(separator);
-            self.add_plain(canary, Form::Decimal, SecretBytes::new(list.into_bytes()));
+            let list = SecretBytes::new(list.into_bytes());
+            if separator == "," {
+                // One number on each line.
+                self.add_joined(canary, Form::Decimal, true, list.duplicate());
+            }
+            self.add_plain(canary, Form::Decimal, list);
         }
         for engine in [BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD] {
             for bytes_before in 0..3 {

@@ -162,6 +162,7 @@ fn start(run: Run) -> Result<Outcome, Refused> {
         check_entry_point(&config)?;
         environment = merge(&config.env)?;
         supervisor.set_program(&path);
+        run.watchers.begin_program();
     }
     let mut program = program(plan, &run.command, &environment)?;
     run_program(&mut program, &supervisor, &signals)

@@ -33,6 +33,13 @@ impl Watchers {
         self.hostile.as_ref()?.see(call, caller)
     }
 
+    /// The next program gets a root of its own.
+    pub fn begin_program(&self) {
+        if let Some(border) = &self.border {
+            border.forget_mounts();
+        }
+    }
+
     /// True if everything must end now, before the call is performed.
     pub fn end_all(&self) -> bool {
         self.hostile.as_ref().is_some_and(|hostile| hostile.has_killed())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use marblerun_secret::SecretBytes;
 
@@ -17,9 +17,16 @@ const MAX_LEN: u64 = 1 << 30;
 /// Files that are held at the same time.
 const MAX_HELD: usize = 256;
 
+/// Opening never waits: not for who writes to a pipe, and not for who has a lease of a file.
+const O_NONBLOCK: i32 = 0o4000;
+
 /// The files, also those without a name any more.
 #[derive(Debug, Default)]
-pub(super) struct Files(BTreeMap<StreamId, Held>);
+pub(super) struct Files {
+    held: BTreeMap<StreamId, Held>,
+    /// Counts the files, so that the one that is held longest is known.
+    count: u64,
+}
 
 #[derive(Debug)]
 struct Held {
@@ -27,35 +34,51 @@ struct Held {
     name: String,
     /// Written through memory, which no call shows.
     is_mapped: bool,
+    since: u64,
+}
+
+/// Opens what descriptor `fd` of thread `pid` has open, for reading.
+pub(super) fn open(pid: i32, fd: i32) -> std::io::Result<File> {
+    File::options().read(true).custom_flags(O_NONBLOCK).open(format!("/proc/{pid}/fd/{fd}"))
 }
 
 impl Files {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.held.is_empty()
     }
 
     pub(super) fn holds(&self, id: StreamId) -> bool {
-        self.0.contains_key(&id)
+        self.held.contains_key(&id)
     }
 
     /// Holds what descriptor `fd` of thread `pid` has open. False if that is impossible.
     pub(super) fn hold(&mut self, pid: i32, fd: i32, place: &Place, is_mapped: bool) -> bool {
-        if let Some(held) = self.0.get_mut(&place.id) {
+        if let Some(held) = self.held.get_mut(&place.id) {
             held.is_mapped |= is_mapped;
             return true;
         }
-        if self.0.len() >= MAX_HELD {
+        if self.held.len() >= MAX_HELD {
             return false;
         }
-        let Ok(file) = File::open(format!("/proc/{pid}/fd/{fd}")) else { return false };
-        self.0.insert(place.id, Held { file, name: place.name.clone(), is_mapped });
+        let Ok(file) = open(pid, fd) else { return false };
+        self.count += 1;
+        self.held.insert(place.id, Held { file, name: place.name.clone(), is_mapped, since: self.count });
         true
+    }
+
+    /// The file to let go of before another one is held, if there is one: whoever writes to it again has it held again.
+    pub(super) fn to_release(&self, next: StreamId) -> Option<StreamId> {
+        if self.held.len() < MAX_HELD || self.held.contains_key(&next) {
+            return None;
+        }
+        let released = self.held.iter().filter(|(_, held)| !held.is_mapped);
+        released.min_by_key(|(_, held)| held.since).map(|(id, _)| *id)
     }
 
     /// Lets go of a file unless it may be written through memory.
     pub(super) fn release(&mut self, id: StreamId) {
-        if self.0.get(&id).is_some_and(|held| !held.is_mapped) {
-            self.0.remove(&id);
+        if self.held.get(&id).is_some_and(|held| !held.is_mapped) {
+            self.held.remove(&id);
         }
     }
 
@@ -68,14 +91,19 @@ impl Files {
         program: &str,
         pid: i32,
     ) {
-        for (_, held) in self.0.iter().filter(|(id, _)| chosen(**id)) {
+        for (_, held) in self.held.iter().filter(|(id, _)| chosen(**id)) {
             held.look(canaries, report, program, pid);
         }
     }
 
+    /// True if any file may be written through memory.
+    pub(super) fn any_is_mapped(&self) -> bool {
+        self.held.values().any(|held| held.is_mapped)
+    }
+
     /// Which files may be written through memory.
     pub(super) fn is_mapped(&self, id: StreamId) -> bool {
-        self.0.get(&id).is_some_and(|held| held.is_mapped)
+        self.held.get(&id).is_some_and(|held| held.is_mapped)
     }
 }
 

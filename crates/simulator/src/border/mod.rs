@@ -70,6 +70,7 @@ mod number {
     pub const SETXATTR: u32 = 188;
     pub const LSETXATTR: u32 = 189;
     pub const FSETXATTR: u32 = 190;
+    pub const IO_SETUP: u32 = 206;
     pub const UTIMES: u32 = 235;
     pub const OPENAT: u32 = 257;
     pub const MKDIRAT: u32 = 258;
@@ -91,12 +92,14 @@ mod number {
     pub const PWRITEV: u32 = 296;
     pub const SENDMMSG: u32 = 307;
     pub const RENAMEAT2: u32 = 316;
+    pub const EXECVEAT: u32 = 322;
     pub const COPY_FILE_RANGE: u32 = 326;
     pub const PWRITEV2: u32 = 328;
     pub const STATX: u32 = 332;
     pub const IO_URING_SETUP: u32 = 425;
     pub const OPENAT2: u32 = 437;
     pub const FACCESSAT2: u32 = 439;
+    pub const SETXATTRAT: u32 = 463;
 }
 
 /// The directory of a path argument.
@@ -173,15 +176,18 @@ const WRITES: [u32; 8] = [
 const ENDS: [u32; 4] = [number::CLOSE, number::MUNMAP, number::MSYNC, number::FTRUNCATE];
 
 /// Ways around the calls above. Programs have others for most of them, and Occlum has none of them.
-const REFUSED: [u32; 8] = [
+const REFUSED: [u32; 11] = [
     number::SPLICE,
     number::TEE,
     number::VMSPLICE,
     number::COPY_FILE_RANGE,
+    number::IO_SETUP,
     number::IO_URING_SETUP,
+    number::EXECVEAT,
     number::SETXATTR,
     number::LSETXATTR,
     number::FSETXATTR,
+    number::SETXATTRAT,
 ];
 
 /// `MAP_SHARED` (and `MAP_SHARED_VALIDATE`).
@@ -229,6 +235,11 @@ impl Border {
         let report = Report::new(canaries.count());
         let state = State { streams: BTreeMap::new(), looks: 0, files: Files::default(), report };
         Ok(Self { canaries, places: Places::new(host_mounts)?, state: RefCell::new(state) })
+    }
+
+    /// Forgets which mounts are the host's: the kernel gives their numbers to those of another root.
+    pub fn forget_mounts(&self) {
+        self.places.forget_mounts();
     }
 
     /// The calls that must be shown; `mark` is in the simulator's own message.
@@ -281,7 +292,9 @@ impl Border {
             number::SENDFILE => visit.sendfile(first, second, third, fourth),
             number::MMAP => visit.map(fifth),
             number::CLOSE => visit.closed_file(first),
-            number::MUNMAP | number::MSYNC | number::FTRUNCATE => visit.mapped_files(),
+            number::MUNMAP => visit.unmapped(first, second),
+            number::MSYNC => visit.mapped_files(),
+            number::FTRUNCATE => visit.cut_file(first),
             number::SYMLINK => visit.link_target("symlink", first, Directory::Working, 1),
             number::SYMLINKAT => visit.link_target("symlinkat", first, Directory::Argument(1), 2),
             number::EXECVE => visit.execve(),
@@ -290,14 +303,12 @@ impl Border {
         if let Some((_, name, paths)) = PATHS.iter().find(|(known, ..)| *known == number) {
             visit.paths(name, paths);
         }
-        let truncates = match number {
-            number::OPEN => second & O_TRUNC != 0,
-            number::OPENAT => third & O_TRUNC != 0,
-            number::CREAT | number::TRUNCATE | number::OPENAT2 => true,
-            _ => false,
-        };
-        if truncates {
-            visit.mapped_files();
+        match number {
+            number::OPEN if second & O_TRUNC != 0 => visit.cut_file_at(Directory::Working, first),
+            number::CREAT | number::TRUNCATE => visit.cut_file_at(Directory::Working, first),
+            number::OPENAT if third & O_TRUNC != 0 => visit.cut_file_at(Directory::Argument(0), second),
+            number::OPENAT2 => visit.cut_file_at(Directory::Argument(0), second),
+            _ => {}
         }
     }
 

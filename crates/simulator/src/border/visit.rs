@@ -1,6 +1,6 @@
 //! The look at one call.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
 
@@ -8,8 +8,8 @@ use marblerun_linux::memory;
 use marblerun_linux::seccomp::Notification;
 use marblerun_secret::SecretBytes;
 
-use super::files::last_bytes;
-use super::place::Place;
+use super::files::{self, last_bytes};
+use super::place::{Place, StreamId};
 use super::report::Found;
 use super::{Border, Directory, MAX_BUFFERS, MAX_STREAMS, State, Stream};
 use crate::canaries::Hit;
@@ -26,12 +26,15 @@ const MAX_PATH: usize = 4096;
 /// Longest argument of a program (`MAX_ARG_STRLEN` of Linux).
 const MAX_ARGUMENT: usize = 128 * 1024;
 /// Most arguments or variables of an `execve` that are looked at.
-const MAX_ARGUMENTS: u64 = 4096;
+const MAX_ARGUMENTS: u64 = 65_536;
 /// `AT_FDCWD`.
 const WORKING_DIRECTORY: i32 = -100;
 
-const EPERM: i32 = 1;
-const EACCES: i32 = 13;
+const ENOENT: i32 = 2;
+const ESRCH: i32 = 3;
+const EBADF: i32 = 9;
+const EFAULT: i32 = 14;
+const ENAMETOOLONG: i32 = 36;
 
 /// One call that is looked at.
 pub(super) struct Visit<'a> {
@@ -62,11 +65,15 @@ impl Visit<'_> {
 
     /// As [`Visit::buffers`] with a table of `struct iovec` in memory.
     pub(super) fn vector(&self, name: &'static str, fd: u64, table: u64, count: u64) {
-        let mut buffers = Vec::new();
-        for index in 0..count.min(MAX_BUFFERS) {
-            let Some([address, len]) = self.words(table.wrapping_add(16 * index)) else { return };
-            buffers.push((address, len));
+        if count > MAX_BUFFERS {
+            // EINVAL or EMSGSIZE.
+            return;
         }
+        let len = 16 * count as usize;
+        let Some(table) = self.read(table, len).filter(|table| table.len() == len) else { return };
+        let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        let entries = table.expose().chunks_exact(16).map(|entry| entry.split_at(8));
+        let buffers: Vec<_> = entries.map(|(address, len)| (word(address), word(len))).collect();
         self.buffers(name, fd, &buffers);
     }
 
@@ -86,8 +93,9 @@ impl Visit<'_> {
             0 => position_of(pid, from),
             address => self.words(address).map(|[position]| position),
         };
-        let file = File::open(format!("/proc/{pid}/fd/{from}"));
-        let (Some(mut at), Ok(file)) = (position, file) else { return self.unread("what sendfile sends") };
+        // A pipe or a device would give its bytes to us instead, or make us wait.
+        let file = files::open(pid, from).ok().filter(|file| file.metadata().is_ok_and(|metadata| metadata.is_file()));
+        let (Some(mut at), Some(file)) = (position, file) else { return self.unread("what sendfile sends") };
         self.border.state.borrow_mut().report.calls += 1;
         let mut rest = count.min(MAX_TRANSFER);
         let mut buffer = vec![0; CHUNK];
@@ -107,8 +115,52 @@ impl Visit<'_> {
 
     /// A file is mapped into memory, shared with all who read it.
     pub(super) fn map(&self, fd: u64) {
-        if let Some(place) = self.place(fd) {
+        // Who may only read the file cannot write to its map either (mmap(2), EACCES).
+        if let Some(place) = self.place(fd).filter(|place| place.is_writable) {
             self.hold(fd, &place, true);
+        }
+    }
+
+    /// A part of memory goes: only a map that is shared can lose what was written to a file.
+    pub(super) fn unmapped(&self, address: u64, len: u64) {
+        if !self.border.state.borrow().files.any_is_mapped() {
+            return;
+        }
+        let end = address.saturating_add(len);
+        let is_concerned = |line: &[u8]| {
+            // proc(5): start-end rwxs
+            let line = String::from_utf8_lossy(line);
+            let mut fields = line.split(' ');
+            let (first, last) = fields.next()?.split_once('-')?;
+            let number = |text| u64::from_str_radix(text, 16).ok();
+            Some(fields.next()?.ends_with('s') && number(first)? < end && address < number(last)?)
+        };
+        let maps = fs::read(format!("/proc/{}/maps", self.call.pid));
+        if maps.is_ok_and(|maps| !maps.split(|byte| *byte == b'\n').any(|line| is_concerned(line) == Some(true))) {
+            return;
+        }
+        self.mapped_files();
+    }
+
+    /// A file is cut, so that what was written to it is lost.
+    pub(super) fn cut_file(&self, fd: u64) {
+        if self.border.state.borrow().files.is_empty() {
+            return;
+        }
+        if let Some(place) = self.place(fd) {
+            self.look_at(|id| id == place.id);
+        }
+    }
+
+    /// As [`Visit::cut_file`], for the file of a path.
+    pub(super) fn cut_file_at(&self, directory: Directory, path: u64) {
+        if self.border.state.borrow().files.is_empty() {
+            return;
+        }
+        let Some(path) = self.string(path, MAX_PATH) else { return };
+        let file = self.border.places.file_at(self.call.pid, self.directory(directory), &path);
+        if let Some((device, inode)) = file {
+            self.look_at(|id| id.is(device, inode));
         }
     }
 
@@ -118,19 +170,24 @@ impl Visit<'_> {
             return;
         }
         let Some(place) = self.place(fd) else { return };
-        let mut state = self.border.state.borrow_mut();
-        if state.files.holds(place.id) {
-            let State { files, report, .. } = &mut *state;
-            files.look(&self.border.canaries, report, |id| id == place.id, &self.program(), self.call.pid);
-            files.release(place.id);
+        if self.border.state.borrow().files.holds(place.id) {
+            self.look_at(|id| id == place.id);
+            self.border.state.borrow_mut().files.release(place.id);
         }
+    }
+
+    /// Looks at the files that `chosen` wants.
+    fn look_at(&self, chosen: impl Fn(StreamId) -> bool) {
+        let mut state = self.border.state.borrow_mut();
+        let State { files, report, .. } = &mut *state;
+        files.look(&self.border.canaries, report, chosen, &self.program(), self.call.pid);
     }
 
     /// Something may be lost that was written through memory.
     pub(super) fn mapped_files(&self) {
         let mut state = self.border.state.borrow_mut();
         let State { files, report, .. } = &mut *state;
-        if !files.is_empty() {
+        if files.any_is_mapped() {
             let is_mapped = |id| files.is_mapped(id);
             files.look(&self.border.canaries, report, is_mapped, &self.program(), self.call.pid);
         }
@@ -169,7 +226,11 @@ impl Visit<'_> {
             return;
         }
         for (table, to) in [(arguments, "arguments of a program"), (environment, "the environment of a program")] {
-            for index in 0..MAX_ARGUMENTS {
+            for index in 0..=MAX_ARGUMENTS {
+                if index == MAX_ARGUMENTS {
+                    self.unread("so many arguments of a program");
+                    break;
+                }
                 // A null table is an empty one (execve(2), Linux).
                 let Some([address]) = self.words(table.wrapping_add(8 * index)).filter(|[address]| *address != 0)
                 else {
@@ -186,7 +247,7 @@ impl Visit<'_> {
         match self.border.places.of_descriptor(self.call.pid, fd as i32) {
             Ok(place) => place,
             Err(error) => {
-                self.unread_if_denied(&error, "where a descriptor leads");
+                self.unread_unless_gone(&error, "where a descriptor leads");
                 None
             }
         }
@@ -194,6 +255,11 @@ impl Visit<'_> {
 
     fn hold(&self, fd: u64, place: &Place, is_mapped: bool) {
         if place.is_file {
+            let to_release = self.border.state.borrow().files.to_release(place.id);
+            if let Some(released) = to_release {
+                self.look_at(|id| id == released);
+                self.border.state.borrow_mut().files.release(released);
+            }
             let held = self.border.state.borrow_mut().files.hold(self.call.pid, fd as i32, place, is_mapped);
             if !held {
                 self.unread("a file of a host mount");
@@ -202,11 +268,14 @@ impl Visit<'_> {
     }
 
     fn is_outside(&self, directory: Directory, path: &[u8]) -> bool {
-        let directory = match directory {
+        self.border.places.path_is_outside(self.call.pid, self.directory(directory), path)
+    }
+
+    fn directory(&self, directory: Directory) -> Option<i32> {
+        match directory {
             Directory::Working => None,
             Directory::Argument(index) => Some(self.call.arguments[index] as i32).filter(|fd| *fd != WORKING_DIRECTORY),
-        };
-        self.border.places.path_is_outside(self.call.pid, directory, path)
+        }
     }
 
     /// The next bytes of a stream.
@@ -258,7 +327,7 @@ impl Visit<'_> {
         match result {
             Ok(()) => Some(SecretBytes::new(bytes)),
             Err(error) => {
-                self.unread_if_denied(&error, "the memory of a program");
+                self.unread_unless_gone(&error, "the memory of a program");
                 None
             }
         }
@@ -274,15 +343,16 @@ impl Visit<'_> {
         match memory::read_string(self.call.pid, address, max) {
             Ok(string) => Some(string),
             Err(error) => {
-                self.unread_if_denied(&error, "the memory of a program");
+                self.unread_unless_gone(&error, "the memory of a program");
                 None
             }
         }
     }
 
-    /// A caller that died or gave a wrong address lost nothing; one that may not be looked at did.
-    fn unread_if_denied(&self, error: &io::Error, what: &str) {
-        if matches!(error.raw_os_error(), Some(EPERM | EACCES)) {
+    /// A caller that died, closed the descriptor or gave a wrong address lost nothing; one that cannot be looked at did.
+    fn unread_unless_gone(&self, error: &io::Error, what: &str) {
+        let is_gone = matches!(error.raw_os_error(), Some(ENOENT | ESRCH | EBADF | EFAULT | ENAMETOOLONG));
+        if !is_gone && error.kind() != io::ErrorKind::NotFound {
             self.unread(what);
         }
     }

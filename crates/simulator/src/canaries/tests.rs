@@ -44,6 +44,9 @@ fn each_form_is_found_and_named() {
     check(&among("k=", &BASE64_STANDARD.encode(SECRET), ";"), &[("key", Form::Base64)]);
     check(&among("k=", &BASE64_URL_SAFE_NO_PAD.encode(SECRET), ";"), &[("key", Form::Base64)]);
     check(format!("{SECRET:?}").as_bytes(), &[("key", Form::Decimal)]);
+    check(format!("{SECRET:?}").replace(',', "").as_bytes(), &[("key", Form::Decimal)]);
+    check(format!("{SECRET:#?}").as_bytes(), &[("key", Form::Decimal)]);
+    check(serde_json::to_string(SECRET).unwrap().as_bytes(), &[("key", Form::Decimal)]);
     check(b"line \"1\"\nline 2", &[("password", Form::Raw)]);
     check(b"  line \"1\"\r\n  line 2", &[("password", Form::Raw)]);
     check(br#"{"p": "line \"1\"\nline 2"}"#, &[("password", Form::Raw)]);
@@ -109,6 +112,8 @@ fn a_wrong_file_is_refused_without_showing_a_value() {
     check_refused(r#"{"a": {"text": "hunter2hunter2", "hex": "00"}}"#, "expected a JSON object");
     check_refused(r#"{"a": {"text": "hunter2"}}"#, "expected 8 to 16384 bytes, got 7");
     check_refused(&format!(r#"{{"a": {{"text": "{}"}}}}"#, "x".repeat(MAX_LEN + 1)), "got 16385");
+    check_refused(r#"{"a": {"hex": "000000000000000000"}}"#, "expected at least 4 different bytes, got 1");
+    check_refused(r#"{"a": {"text": "abcabcabcabc"}}"#, "expected at least 4 different bytes, got 3");
     check_refused(r#"{"a": {"hex": "hunter2hunter2"}}"#, "expected hexadecimal digits");
     check_refused(r#"{"a": {"base64": "hunter2hunter2!"}}"#, "expected padded base64");
     check_refused(r#"{"": {"text": "hunter2hunter2"}}"#, "secret number 1: expected a name");

@@ -94,6 +94,7 @@ fn a_secret_in_several_writes_is_seen() {
 fn files_of_the_host_are_seen_also_when_written_through_memory_and_gone() {
     check("map", "file content", "/host/file", "raw", 100);
     check("map-gone", "file content", "/host/file", "raw", 100);
+    check("unmap", "file content", "/host/file", "raw", 100);
 }
 
 // rules: SIM-12
@@ -144,8 +145,10 @@ fn arguments_and_variables_of_the_host_and_of_its_programs_are_seen() {
 #[test]
 fn what_stays_inside_is_no_finding_and_the_programs_own_code_is_kept() {
     for options in [&["--strict"][..], &[]] {
-        for mode in ["nothing", "inside", "splice"] {
-            let (finished, report) = fixture().leak(options, &["/bin/leak", mode]);
+        for mode in ["nothing", "inside", "splice", "map-read"] {
+            let fixture = fixture();
+            fs::write(fixture.path("instance/host/known"), SECRET).unwrap();
+            let (finished, report) = fixture.leak(options, &["/bin/leak", mode]);
             finished.expect(0, "nothing");
             assert_eq!((&report["crossed"], &report["unread"]), (&json!([]), &json!(0)), "{mode}: {report:#}");
             assert!(report["calls"].as_u64().unwrap() > 0 && report["bytes"].as_u64().unwrap() > 0, "{report:#}");
@@ -193,5 +196,55 @@ fn beside_another_listener_the_look_is_the_same() {
         let (finished, report) = fixture.leak(&["--strict"], &["/bin/leak", mode]);
         assert!(finished.stderr.contains("mechanism: ptrace"), "{finished:#?}");
         assert_eq!((finished.status.code(), &report["unread"]), (Some(207), &json!(0)), "{mode}: {finished:#?}");
+    }
+}
+
+// rules: SIM-12
+#[test]
+fn a_thread_that_outlives_the_first_one_is_seen() {
+    for options in [&["--strict"][..], &[]] {
+        let (finished, report) = fixture().leak(options, &["/bin/leak", "alone"]);
+        assert_eq!(finished.status.code(), Some(207), "{finished:#?}\n{report:#}");
+        assert_eq!((&report["findings"][0]["call"], &report["unread"]), (&json!("sendto"), &json!(0)), "{report:#}");
+    }
+}
+
+// rules: SIM-12
+#[test]
+fn files_are_seen_before_they_are_cut() {
+    check("cut", "file content", "/host/file", "raw", 0);
+    check("cut-by-name", "file content", "/host/file", "raw", 0);
+}
+
+// rules: SIM-12
+#[test]
+fn any_number_of_files_is_seen() {
+    check("many-files", "file content", "/host/", "raw", 0);
+    let (_, report) = fixture().leak(&[], &["/bin/leak", "many-files"]);
+    assert_eq!(report["findings"].as_array().unwrap().len(), 300, "{report:#}");
+}
+
+// rules: SIM-13
+#[test]
+fn a_pipe_that_nobody_writes_to_does_not_stop_the_look() {
+    let fixture = fixture();
+    let made = std::process::Command::new("mkfifo").arg(fixture.path("instance/host/fifo")).status().unwrap();
+    assert!(made.success());
+    let (finished, _) = fixture.leak(&["--strict"], &["/bin/leak", "sendfile-fifo"]);
+    finished.expect(0, "nothing");
+}
+
+// rules: SIM-12
+#[test]
+fn after_an_init_stage_the_host_mounts_are_those_of_the_program() {
+    let fixture = fixture();
+    let initfs = fixture.path("instance/initfs");
+    fs::create_dir_all(&initfs).unwrap();
+    marblerun_enclave_image::libraries::add_program(&initfs, &program("init"), "/bin/init".as_ref()).unwrap();
+    let canaries = fixture.path("canaries.json");
+    for mode in ["pwrite", "name"] {
+        let mut command = fixture.run_command(&["--canaries", canaries.to_str().unwrap()], &["/bin/leak", mode]);
+        let finished = crate::fixture::finish(command.env("LEVEL", "write,none"));
+        assert_eq!(finished.status.code(), Some(207), "{mode}: {finished:#?}");
     }
 }

@@ -45,6 +45,14 @@ int main(int count, char **arguments) {
             printf("%s %d %s %s kept:%d app:%d sgx:%d\n", name.sysname, count, arguments[0], getenv("OCCLUM"),
                    !access("/kept", F_OK), !access("/bin/probe", F_OK), !access("/dev/sgx", F_OK));
         } else if (!strcmp(word, "keep")) close(open("/kept", O_WRONLY | O_CREAT, 0600));
+        else if (!strcmp(word, "write")) {
+            const char *places[] = {"/kept", "/tmp/x", "/dev/x", "/dev/shm/x", "/dev/null", "/dev/zero", "/proc/self/comm"};
+            for (int i = 0; i < 7; i++) {
+                int fd = open(places[i], O_WRONLY | O_CREAT, 0600);
+                if (write(fd, "x", 1) < 0) perror(places[i]);
+                close(fd);
+            }
+        }
         else if (!strcmp(word, "die")) raise(11);
         else if (!strncmp(word, "exit", 4)) { fflush(stdout); _exit(atoi(word + 4)); }
         fflush(stdout);

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -65,6 +66,16 @@ static void *write_in_thread(void *unused) {
     return NULL;
 }
 
+static int sender;
+
+static void *send_alone(void *main_thread) {
+    need(pthread_join(*(pthread_t *)main_thread, NULL) == 0, "join");
+    need(send(sender, secret, length, 0) == (ssize_t)length, "send");
+    puts("sent");
+    fflush(stdout);
+    _exit(0);
+}
+
 static void path_of(char *path, const char *before) { snprintf(path, 200, "%s%s", before, secret); }
 
 static int is(const char *mode, const char *name) { return strcmp(mode, name) == 0; }
@@ -76,7 +87,7 @@ int main(int count, char **arguments) {
     need(file && fgets(secret, sizeof secret, file), "secret");
     length = strlen(secret);
     fclose(file);
-    char path[256], text[256];
+    char path[256], text[256] = "";
     struct iovec vector[2] = {{secret, 5}, {secret + 5, length - 5}};
     struct msghdr message = {.msg_iov = vector, .msg_iovlen = 2};
 
@@ -107,6 +118,7 @@ int main(int count, char **arguments) {
         need(splice(fd, NULL, pipes[1], NULL, length, 0) == -1 && errno == ENOSYS, "splice");
         need(copy_file_range(fd, NULL, host_file(O_RDWR), NULL, length, 0) == -1 && errno == ENOSYS, "copy_file_range");
         need(setxattr("/host/file", "user.x", secret, length, 0) == -1 && errno == ENOSYS, "setxattr");
+        need(syscall(SYS_io_setup, 1, &(aio_context_t){0}) == -1 && errno == ENOSYS, "io_setup");
         puts("nothing");
     } else if (is(mode, "map")) {
         int fd = host_file(O_RDWR);
@@ -122,6 +134,20 @@ int main(int count, char **arguments) {
         need(map != MAP_FAILED, "mmap");
         memcpy(map + 100, secret, length);
         need(truncate("/host/file", 0) == 0 && unlink("/host/file") == 0, "truncate");
+    } else if (is(mode, "unmap")) {
+        int fd = host_file(O_RDWR);
+        need(ftruncate(fd, 4096) == 0, "ftruncate");
+        char *map = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        need(map != MAP_FAILED, "mmap");
+        memcpy(map + 100, secret, length);
+        need(munmap(map, 4096) == 0, "munmap");
+        need(pwrite(fd, text, length, 100) == (ssize_t)length, "pwrite");
+    } else if (is(mode, "map-read")) {
+        // What the host wrote itself, and who cannot write to it.
+        int fd = open("/host/known", O_RDONLY);
+        char *map = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+        need(map != MAP_FAILED && memcmp(map, secret, length) == 0, "mmap");
+        puts("nothing");
     } else if (is(mode, "name")) {
         path_of(path, "/host/");
         close(open(path, O_WRONLY | O_CREAT, 0644));
@@ -157,6 +183,41 @@ int main(int count, char **arguments) {
         snprintf(path, sizeof path, "0123456789abcdefghijklmnopqrstuvwxyz%s01234567890123456789", secret);
         base64((unsigned char *)path, strlen(path), text);
         printf("-----BEGIN SECRET-----\n%.64s\n%s\n-----END SECRET-----\n", text, text + 64);
+    } else if (is(mode, "alone")) {
+        // The first thread has ended, and with it the process's own table of descriptors.
+        static pthread_t main_thread;
+        pthread_t thread;
+        main_thread = pthread_self();
+        sender = connected();
+        need(pthread_create(&thread, NULL, send_alone, &main_thread) == 0, "thread");
+        syscall(SYS_exit, 0);
+    } else if (is(mode, "cut")) {
+        int fd = host_file(O_RDWR);
+        need(pwrite(fd, secret + 9, length - 9, 9) == (ssize_t)length - 9, "pwrite");
+        need(pwrite(fd, secret, 9, 0) == 9, "pwrite");
+        need(ftruncate(fd, 0) == 0, "ftruncate");
+    } else if (is(mode, "cut-by-name")) {
+        int fd = host_file(O_RDWR);
+        need(pwrite(fd, secret + 9, length - 9, 9) == (ssize_t)length - 9, "pwrite");
+        need(pwrite(fd, secret, 9, 0) == 9, "pwrite");
+        need(open("/host/file", O_WRONLY | O_TRUNC) >= 0, "open");
+    } else if (is(mode, "many-files")) {
+        // Redirections of a shell: the first descriptor is closed before it is written to, the second by dup2.
+        int kept = dup(1);
+        for (int i = 0; i < 300; i++) {
+            snprintf(path, sizeof path, "/host/%d", i);
+            int fd = open(path, O_WRONLY | O_CREAT, 0644);
+            need(fd >= 0 && dup2(fd, 1) == 1 && close(fd) == 0, "redirection");
+            need(pwrite(1, secret + 9, length - 9, 9) == (ssize_t)length - 9, "pwrite");
+            need(pwrite(1, secret, 9, 0) == 9, "pwrite");
+        }
+        dup2(kept, 1);
+    } else if (is(mode, "sendfile-fifo")) {
+        // To open it for reading only waits for a writer.
+        int fd = open("/host/fifo", O_RDONLY | O_NONBLOCK);
+        need(fd >= 0, "open");
+        sendfile(connected(), fd, NULL, 100);
+        puts("nothing");
     } else if (is(mode, "inside")) {
         // None of this leaves: the writable layer, a pipe, a socket of the machine, shared memory.
         path_of(path, "/tmp/");
