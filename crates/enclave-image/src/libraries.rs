@@ -5,9 +5,10 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use crate::elf::{self, Image};
+use crate::elf::{self, Image, MAX_PROGRAM_BYTES, Program};
+use crate::image_tree::ImageTree;
+use crate::loader::{self, Cache};
 
 /// A program cannot be put into an image.
 #[non_exhaustive]
@@ -32,15 +33,13 @@ pub enum ImageError {
         /// The library's name.
         library: String,
     },
-    /// The loader could not list the libraries.
-    #[error("{} --list {}: {output}", loader.display(), program.display())]
-    Loader {
-        /// The program's interpreter.
-        loader: PathBuf,
-        /// The program.
-        program: PathBuf,
-        /// What it said.
-        output: String,
+    /// The program or one of its libraries cannot be read as such.
+    #[error("{}: {reason}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
     },
     /// A file cannot be read or written.
     #[error("cannot {step} {}", path.display())]
@@ -63,7 +62,7 @@ fn io_error(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ImageE
 /// libraries, which keep their paths. Every copied file gets the mode 0755, so that the measurement depends on contents
 /// only.
 ///
-/// The libraries are those that the program's own interpreter finds in its default directories (`ld.so --list`);
+/// The libraries are those that the program's own interpreter finds where the program says or in its default directories;
 /// `LD_LIBRARY_PATH` and the loader's cache, which the image does not have, do not count.
 ///
 /// # Errors
@@ -85,42 +84,33 @@ pub fn add_program(image: &Path, elf: &Path, target: &Path) -> Result<(), ImageE
     Ok(())
 }
 
-/// The shared libraries that `loader` finds for `program`: in `library_path`, if there is one, and in its default directories.
+/// The shared libraries that `loader` would find for `program`: in `library_path`, if there is one, where the program says,
+/// and in its default directories.
+///
+/// Nothing is run: a program from anywhere can make `ld.so --list` execute code of its choice (`DT_AUDIT`).
 ///
 /// # Errors
-/// [`ImageError`]: a library is missing, or the loader cannot be run.
+/// [`ImageError`]: a library is missing, or one is none.
 pub(crate) fn list(loader: &Path, library_path: Option<&Path>, program: &Path) -> Result<Vec<PathBuf>, ImageError> {
-    // musl's loader knows no cache and not the option.
-    let is_musl = loader.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-musl"));
-    let options: &[&str] = if is_musl { &["--list"] } else { &["--inhibit-cache", "--list"] };
-    let program = program.canonicalize().map_err(io_error("find", program))?;
-    let mut command = Command::new(loader);
-    command.args(options).env_clear();
-    if let Some(directory) = library_path {
-        command.arg("--library-path").arg(directory);
+    let path = program.canonicalize().map_err(io_error("find", program))?;
+    let absolute = |path: &Path| std::path::absolute(path).map_err(io_error("find", path));
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let machine = ImageTree::new(Path::new("/"));
+    let bytes = machine.read(&text(&path), MAX_PROGRAM_BYTES).map_err(io_error("read", &path))?;
+    let unusable = |path: PathBuf, reason| ImageError::Unusable { path, reason };
+    let mut parsed = Program::parse(&bytes).map_err(|error| unusable(path.clone(), error.to_string()))?;
+    parsed.interpreter = Some(text(&absolute(loader)?));
+    let library_path = library_path.map(absolute).transpose()?;
+    let library_path = library_path.as_deref().map(text);
+    let found = loader::closure(&machine, &text(&path), parsed, library_path.as_deref(), Cache::Ignored);
+    if let Some(missing) = found.missing.into_iter().next() {
+        return Err(ImageError::MissingLibrary { program: path, library: missing.name });
     }
-    let output = command.arg(&program).output().map_err(io_error("run", loader))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let missing = |line: &str| line.trim().strip_suffix("=> not found").map(|name| name.trim().to_owned());
-    if let Some(library) = text.lines().find_map(missing) {
-        return Err(ImageError::MissingLibrary { program, library });
+    if let Some((library, reason)) = found.unusable.into_iter().next() {
+        return Err(unusable(library.into(), reason));
     }
-    if !output.status.success() {
-        let output = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(ImageError::Loader { loader: loader.to_owned(), program, output });
-    }
-    Ok(parse_list(&text))
-}
-
-/// Reads lines such as `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`; lines without a path (the kernel's vDSO)
-/// and the loader's own do not matter.
-fn parse_list(text: &str) -> Vec<PathBuf> {
-    let path = |line: &str| {
-        let (_, path) = line.split_once("=> ")?;
-        let path = path.rsplit_once(" (").map_or(path, |(path, _)| path).trim();
-        path.starts_with('/').then(|| PathBuf::from(path))
-    };
-    text.lines().filter_map(path).collect()
+    // The first is the program itself.
+    Ok(found.loaded.into_iter().skip(1).map(|library| library.found_at.into()).collect())
 }
 
 fn copy_into(image: &Path, source: &Path, target: &Path) -> Result<(), ImageError> {
@@ -148,6 +138,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
     use super::*;
+    use crate::elf::test_file::ElfFile;
 
     #[test]
     fn a_program_gets_its_interpreter_and_libraries() {
@@ -177,10 +168,43 @@ mod tests {
         assert!(matches!(error, ImageError::NotLoadable { .. }), "{error}");
     }
 
+    /// A library that `ld.so --list` would run, even for a program that it only lists.
     #[test]
-    fn the_loaders_list_is_read() {
-        let list = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/a b/libc.so.6 (0x00007f)\n\
-                    \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
-        assert_eq!(parse_list(list), [PathBuf::from("/lib/a b/libc.so.6")]);
+    fn nothing_of_a_program_is_run_to_list_its_libraries() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let compile = |name: &str, source: &str, options: &[&str]| {
+            fs::write(path("source.c"), source).unwrap();
+            let mut compiler = std::process::Command::new("cc");
+            compiler.args(["-fPIC", "-o"]).arg(path(name)).arg(path("source.c")).args(options);
+            assert!(compiler.status().unwrap().success());
+        };
+        let spy = format!(
+            "#include <fcntl.h>\nunsigned la_version(unsigned v) {{ creat({:?}, 0600); return v; }}",
+            path("proof")
+        );
+        compile("spy.so", &spy, &["-shared"]);
+        compile("app", "int main() { return 0; }", &["-pie", &format!("-Wl,--audit={}", path("spy.so").display())]);
+        let found = list(Path::new("/lib64/ld-linux-x86-64.so.2"), None, &path("app")).unwrap();
+        assert!(found.iter().any(|library| library.ends_with("libc.so.6")), "{found:?}");
+        assert!(!path("proof").exists());
+    }
+
+    #[test]
+    fn libraries_are_found_where_the_program_says_and_by_the_name_that_it_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let program = ElfFile::program().needs("libown.so.1").run_path("$ORIGIN/own").build();
+        fs::create_dir(path("own")).unwrap();
+        fs::write(path("app"), program).unwrap();
+        let list = || list(Path::new("/lib64/ld-linux-x86-64.so.2"), None, &path("app"));
+        assert!(matches!(list(), Err(ImageError::MissingLibrary { library, .. }) if library == "libown.so.1"));
+        fs::write(path("own/libown.so.1"), "no library").unwrap();
+        assert!(matches!(list(), Err(ImageError::Unusable { .. })));
+        fs::write(path("own/libown.so.1.2"), ElfFile::library("libown.so.1").build()).unwrap();
+        fs::remove_file(path("own/libown.so.1")).unwrap();
+        std::os::unix::fs::symlink("libown.so.1.2", path("own/libown.so.1")).unwrap();
+        let found = directory.path().canonicalize().unwrap().join("own/libown.so.1");
+        assert_eq!(list().unwrap(), [found]);
     }
 }

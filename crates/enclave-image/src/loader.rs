@@ -31,6 +31,8 @@ const MAX_LIST_BYTES: u64 = 4 << 20;
 pub struct Loaded {
     /// Its path inside the image, without links.
     pub path: String,
+    /// The path under which the loader found it, links in it; of the program the same as `path`.
+    pub found_at: String,
     /// The name by which others need it: of a library that of `DT_NEEDED`.
     pub name: String,
     /// What it is.
@@ -59,16 +61,25 @@ pub struct Closure {
     pub unusable: Vec<(String, String)>,
 }
 
+/// What becomes of glibc's index of libraries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cache {
+    /// It is searched last, as the loader does.
+    Used,
+    /// Its libraries do not count, because it will not be where the program runs.
+    Ignored,
+}
+
 /// True if a loader's path is that of musl.
 pub fn is_musl(interpreter: &str) -> bool {
     interpreter.rsplit('/').next().is_some_and(|name| name.starts_with("ld-musl"))
 }
 
 /// Finds what `program`, which lies at `path`, loads. `library_path` is `LD_LIBRARY_PATH` in the image's environment.
-pub fn closure(image: &ImageTree, path: &str, program: Program, library_path: Option<&str>) -> Closure {
+pub fn closure(image: &ImageTree, path: &str, program: Program, library_path: Option<&str>, cache: Cache) -> Closure {
     let interpreter = program.interpreter.clone().unwrap_or_default();
     let directories = default_directories(image, &interpreter);
-    let cache = match is_musl(&interpreter) {
+    let cache = match is_musl(&interpreter) || cache == Cache::Ignored {
         true => Vec::new(),
         false => image.read(GLIBC_CACHE, MAX_LIST_BYTES).unwrap_or_default(),
     };
@@ -81,7 +92,7 @@ pub fn closure(image: &ImageTree, path: &str, program: Program, library_path: Op
     }
     let environment: Vec<String> =
         library_path.unwrap_or_default().split(':').filter(|part| !part.is_empty()).map(str::to_owned).collect();
-    closure.loaded.push(Loaded { path: path.to_owned(), name: String::new(), program });
+    closure.loaded.push(Loaded { path: path.to_owned(), found_at: path.to_owned(), name: String::new(), program });
     let mut next = 0;
     while let Some(user) = closure.loaded.get(next).cloned() {
         next += 1;
@@ -93,8 +104,8 @@ pub fn closure(image: &ImageTree, path: &str, program: Program, library_path: Op
             let searched: Vec<String> =
                 environment.iter().cloned().chain(own).chain(directories.iter().cloned()).collect();
             match find(image, name, &searched, &cache) {
-                Found::Library(path, program) => {
-                    closure.loaded.push(Loaded { path, name: name.clone(), program: *program });
+                Found::Library { path, found_at, program } => {
+                    closure.loaded.push(Loaded { path, found_at, name: name.clone(), program: *program });
                 }
                 Found::Unusable(path, error) => closure.unusable.push((path, error.to_string())),
                 Found::Nothing => {
@@ -114,7 +125,7 @@ pub(crate) fn has_library(image: &ImageTree, interpreter: &str, library_path: Op
 }
 
 enum Found {
-    Library(String, Box<Program>),
+    Library { path: String, found_at: String, program: Box<Program> },
     Unusable(String, ElfError),
     Nothing,
 }
@@ -130,7 +141,9 @@ fn find(image: &ImageTree, name: &str, directories: &[String], cache: &[u8]) -> 
         let Some(entry) = image.find(&candidate) else { continue };
         let Ok(bytes) = entry.read(MAX_PROGRAM_BYTES) else { continue };
         match Program::parse(&bytes) {
-            Ok(program) => return Found::Library(entry.inside, Box::new(program)),
+            Ok(program) => {
+                return Found::Library { path: entry.inside, found_at: candidate, program: Box::new(program) };
+            }
             // Libraries for other machines are passed over, as loaders do.
             Err(error) => unusable = unusable.or(Some((entry.inside, error))),
         }
@@ -208,7 +221,7 @@ mod tests {
         /// Paths that are loaded beside the program, and names that are missing.
         fn closure(&self, program: ElfFile, library_path: Option<&str>) -> (Vec<String>, Vec<String>) {
             let program = Program::parse(&program.build()).unwrap();
-            let found = closure(&ImageTree::new(self.0.path()), "/opt/app/bin/app", program, library_path);
+            let found = closure(&ImageTree::new(self.0.path()), "/opt/app/bin/app", program, library_path, Cache::Used);
             let paths = found.loaded.into_iter().skip(1).map(|object| object.path).collect();
             (paths, found.missing.into_iter().map(|missing| missing.name).collect())
         }

@@ -281,7 +281,7 @@ fn check_elf(
     };
     check_c_library(&loader.inside, &loader.read(MAX_PROGRAM_BYTES).unwrap_or_default(), reported, findings);
     let library_path = configuration.default_value("LD_LIBRARY_PATH");
-    let closure = loader::closure(image, &entry.inside, program, library_path);
+    let closure = loader::closure(image, &entry.inside, program, library_path, loader::Cache::Used);
     check_libraries(&closure, findings);
     let mut has_threads = false;
     let mut libraries = 0_u64;

@@ -7,7 +7,7 @@ use super::writer::ImageWriter;
 use crate::elf::{self, Image};
 use crate::libraries;
 
-/// Loaders that are run to list libraries. Another one, named by a file from anywhere, is not.
+/// Loaders that Occlum has patched forms of.
 const GLIBC_LOADER: &str = "ld-linux-x86-64.so.2";
 const MUSL_LOADER: &str = "ld-musl-x86_64.so.1";
 
@@ -121,18 +121,21 @@ mod tests {
 
     /// The file names its interpreter, and the file may come from anywhere: it must not decide what runs here.
     #[test]
-    fn an_unknown_interpreter_is_refused_and_not_run() {
+    fn an_unknown_interpreter_is_refused_and_none_is_run() {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
-        let (proof, interpreter) = (directory.path().join("proof"), directory.path().join("ld.so"));
-        std::fs::write(&interpreter, format!("#!/bin/sh\ntouch {}\n", proof.display())).unwrap();
-        std::fs::set_permissions(&interpreter, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let program = directory.path().join("app");
-        std::fs::write(&program, ElfFile::program().interpreter(interpreter.to_str()).build()).unwrap();
-        let named = super::interpreter(&program).unwrap();
-        assert_eq!(named, interpreter);
-        let error = dependencies(&program, &named, &Libc::Host).unwrap_err();
-        assert!(matches!(error, InitError::UnknownInterpreter { .. }), "{error}");
+        let proof = directory.path().join("proof");
+        for name in ["ld.so", GLIBC_LOADER, MUSL_LOADER] {
+            let interpreter = directory.path().join(name);
+            std::fs::write(&interpreter, format!("#!/bin/sh\ntouch {}\n", proof.display())).unwrap();
+            std::fs::set_permissions(&interpreter, std::fs::Permissions::from_mode(0o755)).unwrap();
+            let program = directory.path().join("app");
+            std::fs::write(&program, ElfFile::program().interpreter(interpreter.to_str()).build()).unwrap();
+            let named = super::interpreter(&program).unwrap();
+            assert_eq!(named, interpreter);
+            let result = dependencies(&program, &named, &Libc::Host);
+            assert_eq!(matches!(result, Err(InitError::UnknownInterpreter { .. })), name == "ld.so", "{result:?}");
+        }
         assert!(!proof.exists());
     }
 }

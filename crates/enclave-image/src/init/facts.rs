@@ -6,7 +6,7 @@ use std::path::Path;
 use super::InitError;
 use crate::elf::{self, Image, MAX_PROGRAM_BYTES, Program, ProgramKind, glibc_version};
 use crate::image_tree::ImageTree;
-use crate::loader::{self, Closure};
+use crate::loader::{self, Cache, Closure};
 use crate::sizing::{Loaded, loaded_bytes, starts_threads};
 
 /// The file of the C library.
@@ -46,7 +46,7 @@ pub(crate) fn read(image: &ImageTree, path: &str) -> Result<Facts, InitError> {
     let interpreter = program.interpreter.clone().unwrap_or_default();
     let needed_glibc = program.newest_glibc();
     let mut needed_by_any = needed_glibc;
-    let closure = loader::closure(image, path, program, None);
+    let closure = loader::closure(image, path, program, None, Cache::Used);
     refuse_incomplete(&closure)?;
     let mut facts = Facts {
         loaded: Loaded { program: loaded(&bytes), interpreter: 0, libraries: 0 },

@@ -144,7 +144,7 @@ fn premain_dependencies(
     let mut present = None;
     let mut loaded = Loaded { program: loaded_bytes(premain).unwrap_or_default(), ..Loaded::default() };
     let interpreter_text = interpreter.to_string_lossy();
-    let closure = loader::closure(tree, PREMAIN_PATH, program, None);
+    let closure = loader::closure(tree, PREMAIN_PATH, program, None, loader::Cache::Used);
     for library in closure.loaded.iter().skip(1) {
         if library.name == GLIBC {
             present = library.program.defined_versions.iter().filter_map(|version| glibc_version(version)).max();
