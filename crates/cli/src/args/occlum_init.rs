@@ -10,7 +10,7 @@ use crate::args::flags::FormatFlag;
 /// Arguments of `occlum init`.
 #[derive(Args, Debug)]
 pub(crate) struct InitArguments {
-    /// Instance directory to make. An existing one that is the same is left alone, another one is refused.
+    /// Instance directory to make. One that nobody edited follows a changed program, another one is refused.
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
 

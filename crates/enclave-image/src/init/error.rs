@@ -189,8 +189,8 @@ impl InitError {
                 Some("copy it to /lib of the image, or for Occlum's glibc to /opt/occlum/glibc/lib")
             }
             Self::Differs { .. } => Some(
-                "--force replaces Occlum.json, image and manifest.json; `marblerun occlum prepare` changes an existing \
-                 instance as little as possible",
+                "--force replaces Occlum.json, image and manifest.json; without it only what nobody edited is replaced, after \
+                 the same arguments; `marblerun occlum prepare` changes an existing instance as little as possible",
             ),
             _ => None,
         }

@@ -1,17 +1,20 @@
 //! Making an Occlum instance directory for a program.
 //!
 //! [`make`] builds everything in a directory beside its place and then renames it, so that nothing is ever half made, and a
-//! second run finds that nothing differs. Inputs are files of this machine; nothing is asked of a network.
+//! second run finds that nothing differs. What nobody edited is replaced when the same arguments make something else, such
+//! as after the program was compiled anew. Inputs are files of this machine; nothing is asked of a network.
 
 mod configuration;
 pub(crate) mod dependencies;
 mod error;
 pub(crate) mod facts;
+mod record;
 mod settle;
 mod texts;
 pub(crate) mod writer;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 pub use dependencies::Libc;
@@ -122,6 +125,8 @@ pub enum Remark {
     Debuggable,
     /// What the programs write can be replaced by older states.
     Persistent,
+    /// An edited manifest stays, which another one would be made for now.
+    ManifestKept,
 }
 
 impl Remark {
@@ -132,6 +137,7 @@ impl Remark {
             Self::HostLibc { .. } => "host-libc",
             Self::Debuggable => "debuggable",
             Self::Persistent => "persistent",
+            Self::ManifestKept => "manifest-kept",
         }
     }
 
@@ -168,6 +174,11 @@ impl Remark {
                                  enclave of the same signer and product can write there too"
                     .to_owned()
             }
+            Self::ManifestKept => {
+                "manifest.json was edited and stays, although other arguments would make another one now; rename it and \
+                 run this command again to see that one"
+                    .to_owned()
+            }
         }
     }
 }
@@ -177,6 +188,8 @@ impl Remark {
 pub struct Made {
     /// What became of the directory.
     pub outcome: Outcome,
+    /// What differed in a directory that was there, at most a few.
+    pub changes: Vec<String>,
     /// The sizes, with their sums.
     pub sizes: Sizes,
     /// What should be known.
@@ -194,7 +207,11 @@ pub fn make(request: &Request<'_>) -> Result<Made, InitError> {
     let draft = Draft::beside(request.directory)?;
     let image = draft.path().join(IMAGE);
     let writer = ImageWriter::new(&image);
-    fs::create_dir(&image).map_err(InitError::io("create", &image))?;
+    let created = fs::create_dir(&image).and_then(|()| {
+        // The process' umask must not change what is measured.
+        fs::set_permissions(&image, fs::Permissions::from_mode(PROGRAM_MODE))
+    });
+    created.map_err(InitError::io("create", &image))?;
     let without_libraries = fill(request, &writer, &image)?;
     add_texts(request, &writer)?;
 
@@ -215,16 +232,46 @@ pub fn make(request: &Request<'_>) -> Result<Made, InitError> {
     };
     write(&draft.path().join(CONFIGURATION), &configuration::text(&configuration, &sizes))?;
     write(&draft.path().join(MANIFEST), &texts::manifest(request.marble, &argv(request), request.is_debuggable))?;
-    let outcome = if request.dry_run { draft.compare(request.force)? } else { draft.settle(request.force)? };
-    Ok(Made { outcome, sizes, remarks: remarks(request, &premain, &program), without_libraries })
+    draft.record(&arguments_text(request)?)?;
+    let verdict = if request.dry_run { draft.compare(request.force)? } else { draft.settle(request.force)? };
+    let mut remarks = remarks(request, &premain, &program);
+    remarks.extend(verdict.keeps_outdated_manifest.then_some(Remark::ManifestKept));
+    Ok(Made { outcome: verdict.outcome, changes: verdict.changes, sizes, remarks, without_libraries })
+}
+
+/// Everything of a request that decides what is made, but for what the named files hold. The program's arguments decide
+/// about the manifest alone.
+fn arguments_text(request: &Request<'_>) -> Result<String, InitError> {
+    let absolute = |path: &Path| std::path::absolute(path).map_err(InitError::io("find", path));
+    let source = match &request.source {
+        Source::Program(path) => ("program", vec![absolute(path)?]),
+        Source::Image(path) => ("image", vec![absolute(path)?]),
+        Source::Bom(settings) => {
+            let own = [settings.bom, settings.base].into_iter();
+            let places = own.chain(settings.include_directories.iter().map(PathBuf::as_path));
+            ("bom", places.map(absolute).collect::<Result<_, _>>()?)
+        }
+    };
+    let libc = match request.libc {
+        Libc::Host => None,
+        Libc::Directory(path) => Some(absolute(path)?),
+    };
+    Ok(format!(
+        "{:?}",
+        (
+            (source, request.program, libc, request.marble, request.root_sha256),
+            (&request.file_prefixes, &request.variables, request.environment, request.untrusted_names),
+            (request.product_id, request.version_number, request.is_debuggable, request.is_persistent, request.wishes),
+        )
+    ))
 }
 
 fn check_values(request: &Request<'_>) -> Result<(), InitError> {
     let value = |what, expected, got: &str| Err(InitError::Value { what, expected, got: got.to_owned() });
     let program = request.program;
-    if !program.starts_with('/') || program.ends_with('/') || program.split('/').any(|part| part == ".." || part == ".")
-    {
-        return value("program in the image", "an absolute path without \"..\"", program);
+    let is_name = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+    if !program.strip_prefix('/').is_some_and(|path| path.split('/').all(is_name)) {
+        return value("program in the image", "an absolute path without \".\", \"..\" and \"//\"", program);
     }
     if program == PREMAIN_PATH {
         return value("program in the image", "another path than the premain's", program);
@@ -409,7 +456,6 @@ fn remarks(request: &Request<'_>, premain: &Facts, program: &Facts) -> Vec<Remar
 }
 
 fn write(path: &Path, text: &str) -> Result<(), InitError> {
-    use std::os::unix::fs::PermissionsExt as _;
     fs::write(path, text).map_err(InitError::io("write", path))?;
     fs::set_permissions(path, fs::Permissions::from_mode(TEXT_MODE)).map_err(InitError::io("write", path))
 }

@@ -1,4 +1,4 @@
-//! From a finished directory beside its place to the place itself, in one step.
+//! From a finished directory beside its place to the place itself.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::InitError;
+use super::record::{RECORD, Record};
 
 /// What is made: these are compared and replaced, everything else in the directory belongs to others.
 const OURS: [&str; 2] = [CONFIGURATION, IMAGE];
@@ -26,8 +27,32 @@ pub enum Outcome {
     Created,
     /// It was there, the same.
     Unchanged,
+    /// It was there as an earlier run made it, and what the same arguments make now took its place.
+    Updated,
     /// It was there, and `--force` replaced what differed.
     Replaced,
+}
+
+/// What becomes of the manifest that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OldManifest {
+    /// It stays, also where another one would be made now.
+    Stays,
+    /// There is none, or nobody edited it.
+    Goes,
+    /// The developer's gets another name.
+    IsRenamed,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) outcome: Outcome,
+    /// What differed, as [`InitError::Differs`] names it.
+    pub(crate) changes: Vec<String>,
+    /// An edited manifest stays, although another one would be made now than when it was made.
+    pub(crate) keeps_outdated_manifest: bool,
+    manifest: OldManifest,
 }
 
 /// A directory beside the place, removed when it is dropped.
@@ -63,73 +88,124 @@ impl Draft {
         &self.path
     }
 
+    /// Notes what was made, because of `arguments`. Last, when everything else is there.
+    pub(crate) fn record(&self, arguments: &str) -> Result<(), InitError> {
+        let record = Record::of(&self.path, &[CONFIGURATION, IMAGE, MANIFEST], arguments);
+        let path = self.path.join(RECORD);
+        let write = |record: Record| {
+            fs::write(&path, record.to_json())?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
+        };
+        record.and_then(write).map_err(InitError::io("write", &path))
+    }
+
     /// What would become of the place, without touching it.
     ///
     /// # Errors
-    /// [`InitError::Differs`] unless `force`.
-    pub(crate) fn compare(&self, force: bool) -> Result<Outcome, InitError> {
-        match fs::read_dir(&self.place) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Outcome::Created),
-            Err(error) => return Err(InitError::io("read", &self.place)(error)),
+    /// [`InitError::Differs`] unless `force`, or unless nobody edited what the same arguments made before.
+    pub(crate) fn compare(&self, force: bool) -> Result<Verdict, InitError> {
+        let read = InitError::io("read", &self.place);
+        let is_empty = match fs::read_dir(&self.place) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => return Err(read(error)),
             // An empty directory is as good as none.
-            Ok(mut entries) => {
-                if entries.next().is_none() {
-                    return Ok(Outcome::Created);
-                }
+            Ok(mut entries) => entries.next().is_none(),
+        };
+        if is_empty {
+            let (outcome, manifest) = (Outcome::Created, OldManifest::Goes);
+            return Ok(Verdict { outcome, changes: Vec::new(), keeps_outdated_manifest: false, manifest });
+        }
+        let (was, is) = (Record::read(&self.place), Record::read(&self.path));
+        let is_unedited = |name: &str| was.is_unedited(&self.place, name).map_err(InitError::io("read", &self.place));
+        let mut found = Differences::default();
+        // What is missing, as after a run that was killed, is no edit.
+        let mut may_update = was.has_arguments_of(&is);
+        for name in OURS {
+            let count = found.count;
+            let old = self.place.join(name);
+            found.entry(&self.path.join(name), &old, Path::new(name))?;
+            if found.count > count && may_update && old.symlink_metadata().is_ok() {
+                may_update = is_unedited(name)?;
             }
         }
-        let mut found = Differences::default();
-        for name in OURS {
-            found.entry(&self.path.join(name), &self.place.join(name), Path::new(name))?;
-        }
-        if found.is_empty() && self.place.join(MANIFEST).exists() {
-            Ok(Outcome::Unchanged)
-        } else if force || found.is_empty() {
-            Ok(Outcome::Replaced)
+        let old = self.place.join(MANIFEST);
+        let manifest = if old.symlink_metadata().is_err() {
+            OldManifest::Goes
+        } else if same_text(&old, &self.path.join(MANIFEST)) {
+            OldManifest::Stays
+        } else if is_unedited(MANIFEST)? {
+            OldManifest::Goes
+        } else if force && !found.is_empty() {
+            OldManifest::IsRenamed
         } else {
-            Err(InitError::Differs { directory: self.place.clone(), differences: found.into_list() })
+            OldManifest::Stays
+        };
+        let keeps_outdated_manifest = manifest == OldManifest::Stays
+            && !same_text(&old, &self.path.join(MANIFEST))
+            && was != Record::default()
+            && !was.agrees(&is, MANIFEST);
+        let outcome = if found.is_empty() && manifest == OldManifest::Stays {
+            Outcome::Unchanged
+        } else if force && !found.is_empty() {
+            Outcome::Replaced
+        } else if may_update || found.is_empty() {
+            Outcome::Updated
+        } else {
+            return Err(InitError::Differs { directory: self.place.clone(), differences: found.into_list() });
+        };
+        if manifest == OldManifest::Goes {
+            let what = if old.symlink_metadata().is_ok() { "has another content" } else { "is missing" };
+            found.add(Path::new(MANIFEST), what);
         }
+        Ok(Verdict { outcome, changes: found.into_list(), keeps_outdated_manifest, manifest })
     }
 
     /// Puts the directory in its place.
     ///
+    /// A directory that is there stays the same directory, with its mode and with all that is not ours: somebody may be in
+    /// it. Each thing of ours is put in its place in one step, `Occlum.json` after the image.
+    ///
     /// # Errors
-    /// As [`Self::compare`], or a file system's error; the place is then as it was.
-    pub(crate) fn settle(self, force: bool) -> Result<Outcome, InitError> {
-        let outcome = self.compare(force)?;
-        match outcome {
-            Outcome::Unchanged => {}
-            // Renaming takes the place of an empty directory.
-            Outcome::Created => fs::rename(&self.path, &self.place).map_err(InitError::io("create", &self.place))?,
-            Outcome::Replaced => self.replace(force)?,
+    /// As [`Self::compare`], the place is then as it was; or a file system's error, after which a second run goes on.
+    pub(crate) fn settle(self, force: bool) -> Result<Verdict, InitError> {
+        let verdict = self.compare(force)?;
+        if verdict.outcome == Outcome::Unchanged {
+            return Ok(verdict);
         }
-        Ok(outcome)
+        if self.place.symlink_metadata().is_err() {
+            fs::rename(&self.path, &self.place).map_err(InitError::io("create", &self.place))?;
+            return Ok(verdict);
+        }
+        self.put(IMAGE)?;
+        self.put(CONFIGURATION)?;
+        if verdict.manifest == OldManifest::IsRenamed {
+            let (old, free) = (self.place.join(MANIFEST), free_name(&self.place));
+            fs::rename(old, &free).map_err(InitError::io("replace", &free))?;
+        }
+        if verdict.manifest != OldManifest::Stays {
+            self.put(MANIFEST)?;
+        }
+        self.put(RECORD)?;
+        Ok(verdict)
     }
 
-    /// The old directory steps aside, the new one takes its place, and what was not ours moves over.
-    fn replace(&self, force: bool) -> Result<(), InitError> {
-        let name = self.place.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let old = self.place.with_file_name(format!(".{name}.old-{}", std::process::id()));
-        let error = |path: &Path| InitError::io("replace", path);
-        fs::rename(&self.place, &old).map_err(error(&self.place))?;
-        if let Err(source) = fs::rename(&self.path, &self.place) {
-            let _ = fs::rename(&old, &self.place);
-            return Err(error(&self.place)(source));
-        }
-        for entry in fs::read_dir(&old).map_err(error(&old))? {
-            let name = entry.map_err(error(&old))?.file_name();
-            if name != MANIFEST && OURS.iter().all(|ours| name != *ours) {
-                let place = self.place.join(&name);
-                fs::rename(old.join(&name), &place).map_err(error(&place))?;
+    /// Puts one thing in its place; what was there goes with the draft.
+    fn put(&self, name: &str) -> Result<(), InitError> {
+        let (new, place) = (self.path.join(name), self.place.join(name));
+        let error = InitError::io("replace", &place);
+        let is_directory = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+        let replace = || {
+            if place.symlink_metadata().is_err() || !(is_directory(&new) || is_directory(&place)) {
+                return fs::rename(&new, &place);
             }
-        }
-        // Last, when every other name is taken: what the developer wrote into the manifest is never lost.
-        let (old_manifest, manifest) = (old.join(MANIFEST), self.place.join(MANIFEST));
-        if old_manifest.exists() && !same_text(&old_manifest, &manifest) {
-            let place = if force { free_name(&self.place) } else { manifest };
-            fs::rename(&old_manifest, &place).map_err(error(&place))?;
-        }
-        fs::remove_dir_all(&old).map_err(InitError::io("remove", &old))
+            let old = self.path.join(format!("{name}.old"));
+            fs::rename(&place, &old)?;
+            fs::rename(&new, &place).inspect_err(|_| {
+                // The first error says more than another one.
+                let _ = fs::rename(&old, &place);
+            })
+        };
+        replace().map_err(error)
     }
 }
 
@@ -247,6 +323,8 @@ fn same_content(new: &Path, old: &Path) -> Result<bool, InitError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     fn draft(place: &Path) -> Draft {
@@ -255,6 +333,7 @@ mod tests {
         fs::write(draft.path().join("image/bin/app"), "app").unwrap();
         fs::write(draft.path().join(CONFIGURATION), "{}").unwrap();
         fs::write(draft.path().join(MANIFEST), "new").unwrap();
+        draft.record("arguments").unwrap();
         draft
     }
 
@@ -269,11 +348,11 @@ mod tests {
     fn a_new_directory_appears_at_once_and_a_second_time_nothing_changes() {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("instance");
-        assert_eq!(draft(&place).settle(false).unwrap(), Outcome::Created);
+        assert_eq!(draft(&place).settle(false).unwrap().outcome, Outcome::Created);
         fs::create_dir(place.join("run")).unwrap();
         fs::write(place.join(MANIFEST), "edited").unwrap();
-        assert_eq!(draft(&place).settle(false).unwrap(), Outcome::Unchanged);
-        assert_eq!(entries(&place), ["Occlum.json", "image", "manifest.json", "run"]);
+        assert_eq!(draft(&place).settle(false).unwrap().outcome, Outcome::Unchanged);
+        assert_eq!(entries(&place), [RECORD, "Occlum.json", "image", "manifest.json", "run"]);
         assert_eq!(entries(directory.path()), ["instance"]);
     }
 
@@ -285,11 +364,16 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_directory_is_taken() {
+    fn an_empty_directory_is_taken_and_stays_the_same_directory() {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("instance");
         fs::create_dir(&place).unwrap();
-        assert_eq!(draft(&place).settle(false).unwrap(), Outcome::Created);
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o700)).unwrap();
+        let number = place.metadata().unwrap().ino();
+        assert_eq!(draft(&place).settle(false).unwrap().outcome, Outcome::Created);
+        let metadata = place.metadata().unwrap();
+        assert_eq!((metadata.ino(), metadata.permissions().mode() & 0o777), (number, 0o700));
+        assert_eq!(entries(&place), [RECORD, "Occlum.json", "image", "manifest.json"]);
     }
 
     // rules: INST-3
@@ -322,8 +406,8 @@ mod tests {
         fs::create_dir_all(place.join("run/state")).unwrap();
         fs::create_dir_all(place.join("image/old")).unwrap();
         fs::write(place.join(MANIFEST), "edited").unwrap();
-        assert_eq!(draft(&place).settle(true).unwrap(), Outcome::Replaced);
-        assert_eq!(entries(&place), ["Occlum.json", "image", "manifest.json", "manifest.json.replaced", "run"]);
+        assert_eq!(draft(&place).settle(true).unwrap().outcome, Outcome::Replaced);
+        assert_eq!(entries(&place), [RECORD, "Occlum.json", "image", "manifest.json", "manifest.json.replaced", "run"]);
         assert_eq!(fs::read(place.join(REPLACED_MANIFEST)).unwrap(), b"edited");
         assert_eq!(entries(&place.join("image")), ["bin"]);
         assert!(place.join("run/state").is_dir());
@@ -345,8 +429,61 @@ mod tests {
         let place = directory.path().join("instance");
         draft(&place).settle(false).unwrap();
         fs::remove_file(place.join(MANIFEST)).unwrap();
-        assert_eq!(draft(&place).settle(false).unwrap(), Outcome::Replaced);
+        assert_eq!(draft(&place).settle(false).unwrap().outcome, Outcome::Updated);
         assert_eq!(fs::read(place.join(MANIFEST)).unwrap(), b"new");
+    }
+
+    // rules: INST-3
+    #[test]
+    fn what_nobody_edited_is_updated_and_an_edited_manifest_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("instance");
+        draft(&place).settle(false).unwrap();
+        fs::create_dir(place.join("run")).unwrap();
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o700)).unwrap();
+        let number = place.metadata().unwrap().ino();
+        let again = |app: &str, manifest: &str, arguments: &str| {
+            let draft = draft(&place);
+            fs::write(draft.path().join("image/bin/app"), app).unwrap();
+            fs::write(draft.path().join(MANIFEST), manifest).unwrap();
+            draft.record(arguments).unwrap();
+            draft.settle(false)
+        };
+        let verdict = again("app 2", "new", "arguments").unwrap();
+        assert_eq!((verdict.outcome, verdict.keeps_outdated_manifest), (Outcome::Updated, false));
+        assert_eq!(verdict.changes, ["image/bin/app has another content"]);
+        assert_eq!(fs::read(place.join("image/bin/app")).unwrap(), b"app 2");
+        let metadata = place.metadata().unwrap();
+        assert_eq!((metadata.ino(), metadata.permissions().mode() & 0o777), (number, 0o700));
+
+        // A manifest that nobody edited follows, an edited one stays and is named.
+        assert_eq!(again("app 2", "newer", "arguments").unwrap().outcome, Outcome::Updated);
+        assert_eq!(fs::read(place.join(MANIFEST)).unwrap(), b"newer");
+        fs::write(place.join(MANIFEST), "edited").unwrap();
+        let verdict = again("app 3", "newer", "arguments").unwrap();
+        assert_eq!((verdict.outcome, verdict.keeps_outdated_manifest), (Outcome::Updated, false));
+        assert!(again("app 3", "newest", "arguments").unwrap().keeps_outdated_manifest);
+        assert_eq!(fs::read(place.join(MANIFEST)).unwrap(), b"edited");
+
+        // What a killed run left: the image is gone, or is the new one already.
+        fs::remove_dir_all(place.join("image")).unwrap();
+        assert_eq!(again("app 4", "newer", "arguments").unwrap().outcome, Outcome::Updated);
+        assert_eq!(entries(directory.path()), ["instance"]);
+
+        // Other arguments, or an edit: nothing is replaced.
+        assert!(matches!(again("app 5", "newer", "others"), Err(InitError::Differs { .. })));
+        fs::write(place.join("image/bin/app"), "my app").unwrap();
+        assert!(matches!(again("app 5", "newer", "arguments"), Err(InitError::Differs { .. })));
+        assert_eq!(fs::read(place.join("image/bin/app")).unwrap(), b"my app");
+        assert_eq!(entries(&place), [RECORD, "Occlum.json", "image", "manifest.json", "run"]);
+    }
+
+    #[test]
+    fn a_directory_with_other_things_is_not_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("app.c"), "").unwrap();
+        assert!(matches!(draft(directory.path()).settle(false), Err(InitError::Differs { .. })));
+        assert_eq!(entries(directory.path()), ["app.c"]);
     }
 
     #[test]

@@ -147,6 +147,74 @@ fn a_second_run_changes_nothing() {
     assert_eq!(site.entries(), ["instance"]);
 }
 
+// rules: INST-3
+#[test]
+fn a_program_that_was_compiled_anew_takes_its_place_and_edits_of_the_manifest_stay() {
+    let mut site = Site::new();
+    let program = site.directory.path().join("app");
+    fs::copy(this_test(), &program).unwrap();
+    site.program = program.clone();
+    let premain = this_test();
+    site.make(|request| request.premain = &premain).unwrap();
+    let edited = site.text("manifest.json").replace("\"Argv\"", "\"Env\": {\"A\": \"b\"}, \"Argv\"");
+    fs::write(site.instance().join("manifest.json"), &edited).unwrap();
+    let mut bytes = fs::read(&program).unwrap();
+    bytes.extend(b"compiled anew");
+    fs::write(&program, &bytes).unwrap();
+    let dry = site.make(|request| (request.premain, request.dry_run) = (&premain, true)).unwrap();
+    assert_eq!(dry.outcome, Outcome::Updated);
+    assert_ne!(fs::read(site.image("bin/hello")).unwrap(), bytes);
+    let made = site.make(|request| request.premain = &premain).unwrap();
+    assert_eq!(
+        (made.outcome, made.changes),
+        (Outcome::Updated, vec!["image/bin/hello has another content".to_owned()])
+    );
+    assert_eq!(fs::read(site.image("bin/hello")).unwrap(), bytes);
+    assert_eq!(site.text("manifest.json"), edited);
+    assert_eq!(site.make(|request| request.premain = &premain).unwrap().outcome, Outcome::Unchanged);
+    // The pin never goes because somebody forgot to name it again.
+    fs::write(&program, fs::read(this_test()).unwrap()).unwrap();
+    let forgotten = site.make(|request| (request.premain, request.root_sha256) = (&premain, None));
+    assert!(matches!(forgotten, Err(InitError::Differs { .. })), "{forgotten:?}");
+}
+
+#[test]
+fn other_arguments_of_the_program_reach_a_manifest_that_nobody_edited() {
+    let mut site = Site::new();
+    site.make(|_| {}).unwrap();
+    site.arguments = ["other".to_owned(), "words".to_owned()];
+    assert_eq!(site.make(|_| {}).unwrap().outcome, Outcome::Updated);
+    assert!(site.text("manifest.json").contains("\"other\", \"words\""));
+    fs::write(site.instance().join("manifest.json"), "{}").unwrap();
+    site.arguments = ["more".to_owned(), "words".to_owned()];
+    let made = site.make(|_| {}).unwrap();
+    assert_eq!((made.outcome, made.remarks.last()), (Outcome::Unchanged, Some(&Remark::ManifestKept)));
+    assert_eq!(site.text("manifest.json"), "{}");
+}
+
+/// Runs itself once more below a shell, because the umask is the whole process'.
+#[test]
+fn the_umask_of_the_process_does_not_change_the_image() {
+    const INSIDE: &str = "MARBLERUN_TEST_UMASK";
+    if std::env::var_os(INSIDE).is_none() {
+        let name = "init::tests::the_umask_of_the_process_does_not_change_the_image";
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "umask 077; exec \"$0\" --exact \"$1\""]).arg(this_test()).arg(name).env(INSIDE, "1");
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    let site = Site::new();
+    site.make(|_| {}).unwrap();
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    for directory in ["", "bin", "var/lib/marblerun"] {
+        assert_eq!(mode(&site.image(directory)), 0o755, "{directory:?}");
+    }
+    for file in ["Occlum.json", "manifest.json", "image/etc/hosts"] {
+        assert_eq!(mode(&site.instance().join(file)), 0o644, "{file}");
+    }
+}
+
 #[test]
 fn another_wish_is_refused_without_force_and_made_with_it() {
     let site = Site::new();

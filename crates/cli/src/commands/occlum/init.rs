@@ -1,8 +1,8 @@
 //! `occlum init`: an instance directory for a program.
 //!
-//! JSON: `{"directory": text, "outcome": "created" | "unchanged" | "replaced", "dry_run": bool, "marble": text, "program":
-//! text, "sizes": [{"member": text, "value": text, "amount": number, "need": number, "terms": [{"what": text, "amount":
-//! number}], "note": text}], "remarks": [{"id": text, "text": text}], "without_libraries": [text]}`.
+//! JSON: `{"directory": text, "outcome": "created" | "unchanged" | "updated" | "replaced", "changes": [text], "dry_run": bool,
+//! "marble": text, "program": text, "sizes": [{"member": text, "value": text, "amount": number, "need": number, "terms":
+//! [{"what": text, "amount": number}], "note": text}], "remarks": [{"id": text, "text": text}], "without_libraries": [text]}`.
 
 use std::path::Path;
 
@@ -115,11 +115,15 @@ fn print(
     for file in &made.without_libraries {
         output.warn(&format!("no libraries are added for {file}"))?;
     }
+    for change in &made.changes {
+        output.step(change)?;
+    }
     let what = format!("{program} behind {PREMAIN_PATH}, as Marble {marble:?}");
     if arguments.dry_run {
         let would = match made.outcome {
             Outcome::Created => "would be made",
             Outcome::Unchanged => "would not change",
+            Outcome::Updated => "would be updated",
             Outcome::Replaced => "would be replaced",
         };
         output.line(&format!("{directory} {would}: {what}"))?;
@@ -128,10 +132,11 @@ fn print(
     let done = match made.outcome {
         Outcome::Created => "Made",
         Outcome::Unchanged => "Nothing to change:",
+        Outcome::Updated => "Updated",
         Outcome::Replaced => "Replaced",
     };
     output.line(&format!("{done} {directory}: {what}"))?;
-    if made.outcome != Outcome::Unchanged {
+    if matches!(made.outcome, Outcome::Created | Outcome::Replaced) {
         for line in next_steps(&arguments.directory) {
             output.step(&line)?;
         }
@@ -176,12 +181,14 @@ fn to_json(arguments: &InitArguments, program: &str, marble: &str, made: &Made) 
     let outcome = match made.outcome {
         Outcome::Created => "created",
         Outcome::Unchanged => "unchanged",
+        Outcome::Updated => "updated",
         Outcome::Replaced => "replaced",
     };
     let remarks = made.remarks.iter().map(|remark| json!({"id": remark.id(), "text": remark.text()}));
     json!({
         "directory": arguments.directory.display().to_string(),
         "outcome": outcome,
+        "changes": made.changes,
         "dry_run": arguments.dry_run,
         "marble": marble,
         "program": program,
