@@ -10,8 +10,9 @@ const MAX_ANY_DEPTH: usize = 3;
 /// A pattern of `excludes`.
 ///
 /// As in rsync: without a slash it is compared with the last component, with one it is compared with the end of the path,
-/// and with one at the beginning with the whole path below the copied directory. A slash at the end means directories only.
-/// `*` and `?` stay within a component, `**` does not. Character sets are not understood.
+/// and with one at the beginning with the whole path below the copied directory, which begins with the directory's name where
+/// that is copied too. A slash at the end means directories only.
+/// `*` and `?` stay within a component, `**` does not and must be one of its own. Character sets are not understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pattern {
     components: Vec<String>,
@@ -23,13 +24,15 @@ impl Pattern {
     pub(super) fn parse(text: &str, line: usize) -> Result<Self, BomError> {
         let components: Vec<_> = text.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
         let any_depth = components.iter().filter(|component| *component == "**").count();
-        if components.is_empty() || text.contains(['[', '\\']) || any_depth > MAX_ANY_DEPTH {
+        // Read as two single ones they would leave out less than rsync does.
+        let has_other = components.iter().any(|component| *component != "**" && component.contains("**"));
+        if components.is_empty() || text.contains(['[', '\\']) || has_other || any_depth > MAX_ANY_DEPTH {
             return Err(BomError::Pattern { line, text: text.to_owned() });
         }
         Ok(Self { components, is_anchored: text.starts_with('/'), is_directory: text.ends_with('/') })
     }
 
-    /// True if `path`, relative to the copied directory, is left out.
+    /// True if `path` is left out.
     pub(super) fn matches(&self, path: &Path, is_directory: bool) -> bool {
         if self.is_directory && !is_directory {
             return false;
@@ -112,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        for text in ["", "/", "[ab]", "a\\*", "**/a/**/a/**/a/**"] {
+        for text in ["", "/", "[ab]", "a\\*", "a**b", "a/***", "**/a/**/a/**/a/**"] {
             assert!(matches!(Pattern::parse(text, 3), Err(BomError::Pattern { line: 3, .. })), "{text}");
         }
     }

@@ -1,6 +1,7 @@
 //! From a file and what it includes to an image.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::fs::File as HostFile;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
@@ -95,10 +96,11 @@ enum Step {
         target: PathBuf,
         inside: PathBuf,
     },
-    /// `contents_only`: without the directory's own name.
+    /// `name`: the directory's own, unless only its contents are copied. Patterns are compared with it, too.
     CopyDirectory {
         source: PathBuf,
         inside: PathBuf,
+        name: Option<OsString>,
     },
     CopyFile {
         source: PathBuf,
@@ -159,19 +161,25 @@ impl Plan {
                 match step {
                     Step::Directory { inside } => drop(writer.make_directory(inside).map_err(error)?),
                     Step::Link { target, inside } => writer.link(target, inside).map_err(error)?,
-                    Step::CopyDirectory { source, inside } => {
+                    Step::CopyDirectory { source, inside, name } => {
+                        let name = Path::new(name.as_deref().unwrap_or_default());
                         let is_excluded = |path: &Path, is_directory: bool| {
-                            part.excludes.iter().any(|one| one.matches(path, is_directory))
+                            part.excludes.iter().any(|one| one.matches(&name.join(path), is_directory))
                         };
+                        if is_excluded(Path::new(""), true) {
+                            continue;
+                        }
                         let files =
                             writer.copy_directory(source, inside, Links::FollowUnsafe, &is_excluded).map_err(error)?;
                         copied.of_directories.extend(files);
                     }
                     Step::CopyFile { source, inside, hash, autodep } => {
-                        if let Some(expected) = hash {
-                            check_hash(source, expected)?;
-                        }
                         writer.copy_file(source, inside, None).map_err(error)?;
+                        if let Some(expected) = hash {
+                            // What was copied: the source may be another file by now.
+                            let copy = writer.locate(inside, false).map_err(error)?;
+                            check_hash(&copy, expected, source)?;
+                        }
                         if *autodep {
                             copied.files.push((inside.clone(), source.clone()));
                         }
@@ -249,9 +257,9 @@ fn add_target(
             let written = text(directory)?;
             let source = lexical(&from.join(&written));
             // As in rsync: a slash at the end means the contents.
-            let name = (!written.ends_with('/')).then(|| source.file_name()).flatten();
-            let inside = name.map_or_else(|| root.clone(), |name| root.join(name));
-            directory_copies.push((directory.line, Step::CopyDirectory { source, inside }));
+            let name = (!written.ends_with('/')).then(|| source.file_name()).flatten().map(OsString::from);
+            let inside = name.as_ref().map_or_else(|| root.clone(), |name| root.join(name));
+            directory_copies.push((directory.line, Step::CopyDirectory { source, inside, name }));
         }
         for file in files.iter().flatten() {
             let source = lexical(&from.join(text(&file.name)?));
@@ -264,7 +272,7 @@ fn add_target(
             file_copies.push((file.name.line, Step::CopyFile { source, inside, hash, autodep: file.autodep }));
         }
         if dirs.is_none() && files.is_none() {
-            directory_copies.push((*line, Step::CopyDirectory { source: from, inside: root.clone() }));
+            directory_copies.push((*line, Step::CopyDirectory { source: from, inside: root.clone(), name: None }));
         }
     }
     Ok(())
@@ -300,8 +308,9 @@ fn lexical(path: &Path) -> PathBuf {
     result
 }
 
-fn check_hash(path: &Path, expected: &str) -> Result<(), CopyBomError> {
-    let error = |source| CopyBomError::Read { path: path.to_owned(), source };
+/// `source` is for the error.
+fn check_hash(path: &Path, expected: &str, source: &Path) -> Result<(), CopyBomError> {
+    let error = |error| CopyBomError::Read { path: path.to_owned(), source: error };
     let mut file = HostFile::open(path).map_err(error)?;
     let mut context = Context::new(&SHA256);
     let mut buffer = vec![0; 64 * 1024];
@@ -315,7 +324,7 @@ fn check_hash(path: &Path, expected: &str) -> Result<(), CopyBomError> {
     if got == expected {
         return Ok(());
     }
-    Err(CopyBomError::Hash { path: path.to_owned(), expected: expected.to_owned(), got })
+    Err(CopyBomError::Hash { path: source.to_owned(), expected: expected.to_owned(), got })
 }
 
 #[cfg(test)]
@@ -431,6 +440,35 @@ mod tests {
         Site::new(&[("app.yaml", &bom(hash)), ("x", "x")]).apply().unwrap();
         let other = Site::new(&[("app.yaml", &bom(hash)), ("x", "y")]);
         assert!(other.message().starts_with(&format!("SITE/x: expected the SHA-256 {hash}, got A1FCE43")));
+    }
+
+    #[test]
+    fn a_hash_is_never_asked_of_a_pipe() {
+        let bom =
+            format!("targets: [{{target: /, copy: [{{from: .., files: [{{name: x, hash: {}}}]}}]}}]", "0".repeat(64));
+        let site = Site::new(&[("app.yaml", &bom)]);
+        assert!(std::process::Command::new("mkfifo").arg(site.path("x")).status().unwrap().success());
+        assert!(site.message().contains("got a special file"), "{}", site.message());
+    }
+
+    #[test]
+    fn excludes_see_the_directorys_own_name_as_rsync_does() {
+        let bom = |excludes: &str, dirs: &str| {
+            format!("excludes: {excludes}\ntargets: [{{target: /, copy: [{{from: ../data, dirs: {dirs}}}]}}]\n")
+        };
+        for (excludes, dirs, is_copied) in [
+            ("[d]", "[d]", false),
+            ("[d/]", "[d]", false),
+            ("[/d/1]", "[d]", false),
+            ("[/1]", "[d]", true),
+            ("[d]", "[d/]", true),
+            ("[/1]", "[d/]", false),
+        ] {
+            let site = Site::new(&[("app.yaml", &bom(excludes, dirs)), ("data/d/1", "one")]);
+            site.apply().unwrap();
+            let name = if dirs == "[d]" { "image/d/1" } else { "image/1" };
+            assert_eq!(site.path(name).exists(), is_copied, "{excludes} {dirs}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::InitError;
-use super::writer::ImageWriter;
+use super::writer::{ImageWriter, open_regular};
 use crate::elf::{self, Image};
 use crate::libraries;
 
@@ -43,7 +43,7 @@ pub(crate) struct Dependency {
 /// The interpreter of `file`, if it is a program that Occlum could load.
 pub(crate) fn interpreter(file: &Path) -> Result<PathBuf, InitError> {
     let not_loadable = |reason| InitError::NotLoadable { program: file.to_owned(), reason };
-    let opened = std::fs::File::open(file).map_err(InitError::io("read", file))?;
+    let opened = open_regular(file).map_err(InitError::io("read", file))?;
     match elf::examine(opened).map_err(InitError::io("read", file))? {
         Image::Dynamic { interpreter } => Ok(interpreter.into()),
         Image::Unloadable { reason } => Err(not_loadable(reason)),

@@ -68,6 +68,15 @@ pub(crate) fn io_error(step: &'static str, path: &Path) -> impl FnOnce(io::Error
     move |source| WriteError::Io { step, path: path.to_owned(), source }
 }
 
+/// Opens a regular file of this machine, links followed. Opening a pipe would wait for ever.
+pub(crate) fn open_regular(path: &Path) -> io::Result<fs::File> {
+    match path.metadata()? {
+        metadata if metadata.is_file() => fs::File::open(path),
+        metadata if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
+    }
+}
+
 /// What becomes of symbolic links when a directory is copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Links {

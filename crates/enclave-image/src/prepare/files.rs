@@ -1,7 +1,7 @@
 //! What the image lacks.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::Request;
 use crate::elf::{MAX_PROGRAM_BYTES, Program, glibc_version};
 use crate::image_tree::ImageTree;
 use crate::init::dependencies::{self, Dependency};
-use crate::init::writer::ImageWriter;
+use crate::init::writer::{ImageWriter, open_regular};
 use crate::init::{InitError, PIN_PATH, PREMAIN_PATH, pin};
 use crate::loader;
 use crate::sizing::{Loaded, loaded_bytes};
@@ -105,9 +105,13 @@ pub(super) fn find(request: &Request<'_>, tree: &ImageTree, image: &Path, uuid_f
 
 fn read(path: &Path) -> Result<Vec<u8>, InitError> {
     let too_long = || io::Error::other(format!("longer than {MAX_PROGRAM_BYTES} bytes"));
-    let len = path.metadata().map_err(InitError::io("read", path))?.len();
-    let content = if len > MAX_PROGRAM_BYTES { Err(too_long()) } else { fs::read(path) };
-    content.map_err(InitError::io("read", path))
+    let mut content = Vec::new();
+    let read = open_regular(path).and_then(|file| file.take(MAX_PROGRAM_BYTES + 1).read_to_end(&mut content));
+    match read {
+        Ok(len) if len as u64 > MAX_PROGRAM_BYTES => Err(InitError::io("read", path)(too_long())),
+        Ok(_) => Ok(content),
+        Err(error) => Err(InitError::io("read", path)(error)),
+    }
 }
 
 /// How the file differs; `None` if it does not.

@@ -11,7 +11,7 @@ pub mod json_text;
 mod sizes;
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ pub use files::{Change, FileChange};
 use self::files::Addition;
 use self::json_text::{Edits, Value, quoted};
 use crate::image_tree::ImageTree;
-use crate::init::writer::ImageWriter;
+use crate::init::writer::{ImageWriter, open_regular};
 use crate::init::{InitError, Libc, PREMAIN_PATH, UNTRUSTED_NAMES, UUID_FILE};
 use crate::occlum_json::{ConfigError, MAX_LEN, OcclumJson};
 
@@ -84,7 +84,10 @@ pub fn plan(request: &Request<'_>) -> Result<Preparation, InitError> {
     }
     let uuid_file = edit_environment(request, &config, &root, &old, &path, &mut edits)?;
     let found = files::find(request, &tree, &image, &uuid_file)?;
-    let raised = sizes::raise(request, &config, &found, &tree)?;
+    // With the variables that are added: a second run must find that nothing is too small.
+    let edited: OcclumJson = serde_json::from_str(&edits.clone().apply(&old))
+        .map_err(|error| InitError::Configuration { path: path.clone(), source: ConfigError::Json(error) })?;
+    let raised = sizes::raise(request, &edited, &found, &tree)?;
     for figure in &raised {
         let names: Vec<_> = figure.member.split('.').collect();
         let json = match figure.unit {
@@ -104,11 +107,14 @@ pub fn plan(request: &Request<'_>) -> Result<Preparation, InitError> {
 }
 
 fn read_text(path: &Path) -> Result<String, InitError> {
-    let len = path.metadata().map_err(InitError::io("read", path))?.len();
-    if len > MAX_LEN {
-        return Err(InitError::Value { what: CONFIGURATION, expected: "at most 1 MiB", got: format!("{len} bytes") });
+    let file = open_regular(path).map_err(InitError::io("read", path))?;
+    let mut text = String::new();
+    let len = file.take(MAX_LEN + 1).read_to_string(&mut text).map_err(InitError::io("read", path))?;
+    if len as u64 > MAX_LEN {
+        let got = "more".to_owned();
+        return Err(InitError::Value { what: CONFIGURATION, expected: "at most 1 MiB", got });
     }
-    fs::read_to_string(path).map_err(InitError::io("read", path))
+    Ok(text)
 }
 
 /// A member that the shape of the file promises.
@@ -143,7 +149,7 @@ fn edit_environment(
         (Some((index, value)), Some(marble)) if value != marble => {
             let element = default.elements().and_then(|elements| elements.get(index));
             if let Some(element) = element {
-                edits.replace(element, &quoted(&format!("{MARBLE_TYPE}={marble}")));
+                edits.replace(element, &quoted(&format!("{MARBLE_TYPE}={}", checked(marble)?)));
             }
         }
         (None, Some(marble)) => new.push(quoted(&format!("{MARBLE_TYPE}={}", checked(marble)?))),

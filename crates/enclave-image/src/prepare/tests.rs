@@ -200,6 +200,23 @@ fn sizes_rise_only_where_they_are_too_small() {
     assert!(site.plan(|_| {}).unwrap().is_empty());
 }
 
+/// The variables that are added count already in the first run.
+// rules: INST-6
+#[test]
+fn a_stack_that_just_suffices_is_not_raised_by_a_second_run() {
+    let site = Site::new();
+    fs::write(site.path(CONFIGURATION), OCCLUM_JSON.replace("\"OCCLUM=yes\"", "")).unwrap();
+    let plan = |bytes: u64| site.plan(|request| request.manifest_environment_bytes = Some(bytes)).unwrap();
+    let (mut enough, mut too_much) = (0, 16 << 10);
+    while too_much - enough > 1 {
+        let middle = u64::midpoint(enough, too_much);
+        let is_raised = plan(middle).raised().iter().any(|figure| figure.member == "process.default_stack_size");
+        *(if is_raised { &mut too_much } else { &mut enough }) = middle;
+    }
+    plan(enough).apply().unwrap();
+    assert!(plan(enough).is_empty(), "{}", plan(enough).diff());
+}
+
 #[test]
 fn a_maximum_of_the_user_space_counts_instead_of_the_size() {
     let site = Site::new();
@@ -240,9 +257,48 @@ fn what_cannot_be_prepared_is_refused() {
     assert!(matches!(site.plan(|_| {}), Err(InitError::Value { .. })));
     fs::write(site.path(CONFIGURATION), OCCLUM_JSON).unwrap();
     assert!(matches!(site.plan(|request| request.marble = Some("a/b")), Err(InitError::Value { .. })));
+    let with_type = OCCLUM_JSON.replace("OCCLUM=yes", "EDG_MARBLE_TYPE=a");
+    fs::write(site.path(CONFIGURATION), with_type).unwrap();
+    assert!(matches!(site.plan(|request| request.marble = Some("a/b")), Err(InitError::Value { .. })));
+    fs::write(site.path(CONFIGURATION), OCCLUM_JSON).unwrap();
     assert!(matches!(site.plan(|request| request.program = Some("/bin/missing")), Err(InitError::NotInImage { .. })));
     fs::remove_dir_all(site.path("image")).unwrap();
     assert!(matches!(site.plan(|_| {}), Err(InitError::Io { .. })));
+}
+
+/// Opening a pipe would wait for ever.
+#[test]
+fn a_pipe_is_refused_and_not_read() {
+    let mut site = Site::new();
+    let pipe = site.directory.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let premain = std::mem::replace(&mut site.premain, pipe.clone());
+    assert!(matches!(site.plan(|_| {}), Err(InitError::Io { .. })));
+    site.premain = premain;
+    fs::remove_file(site.path(CONFIGURATION)).unwrap();
+    symlink(&pipe, site.path(CONFIGURATION)).unwrap();
+    assert!(matches!(site.plan(|_| {}), Err(InitError::Io { .. })));
+}
+
+#[test]
+fn texts_that_only_look_like_json_are_refused_and_other_line_ends_stay() {
+    let site = Site::new();
+    for text in [
+        format!("\u{feff}{OCCLUM_JSON}"),
+        format!("// a comment\n{OCCLUM_JSON}"),
+        OCCLUM_JSON.replace("\"feature\": {}", "\"feature\": {}, \"feature\": {}"),
+        OCCLUM_JSON.replace("\"feature\": {}", "\"feature\": {}, \"\\u0065nv\": {}"),
+        OCCLUM_JSON.replace("[1.0,", &format!("{}{},[1.0,", "[".repeat(100), "]".repeat(100))),
+    ] {
+        fs::write(site.path(CONFIGURATION), &text).unwrap();
+        assert!(site.plan(|_| {}).is_err(), "{text}");
+    }
+    let text = OCCLUM_JSON.replace("\"entry_points\"", "\"entry\\u005fpoints\"").replace('\n', "\r\n");
+    fs::write(site.path(CONFIGURATION), text).unwrap();
+    site.plan(|_| {}).unwrap().apply().unwrap();
+    let text = site.text(CONFIGURATION);
+    assert!(text.contains("\"entry\\u005fpoints\": [\r\n\t\t\"/bin/premain-libos\"\r\n"), "{text}");
+    assert_eq!(text.matches('\n').count(), text.matches("\r\n").count());
 }
 
 /// An image with a C library of its own, as `occlum new` makes it.
