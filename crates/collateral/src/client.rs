@@ -67,7 +67,7 @@ impl Client {
 
     /// Asks for everything that verifying quotes of `platform` needs, and gives it as the text of a bundle file.
     ///
-    /// The text is well-formed and nothing in it is proven: give it to [`crate::prove`].
+    /// The text is well-formed and nothing in it is proven: give it to [`crate::prove()`].
     ///
     /// # Errors
     ///
