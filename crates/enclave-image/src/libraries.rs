@@ -110,7 +110,17 @@ pub(crate) fn list(loader: &Path, library_path: Option<&Path>, program: &Path) -
         return Err(unusable(library.into(), reason));
     }
     // The first is the program itself.
-    Ok(found.loaded.into_iter().skip(1).map(|library| library.found_at.into()).collect())
+    found.loaded.into_iter().skip(1).map(|library| without_parents(library.found_at.into())).collect()
+}
+
+/// `$ORIGIN/../lib` is a usual run path; the image has no directories that are only passed through.
+fn without_parents(path: PathBuf) -> Result<PathBuf, ImageError> {
+    match (path.parent(), path.file_name()) {
+        (Some(directory), Some(name)) if directory.iter().any(|part| part == "..") => {
+            Ok(directory.canonicalize().map_err(io_error("find", directory))?.join(name))
+        }
+        _ => Ok(path),
+    }
 }
 
 fn copy_into(image: &Path, source: &Path, target: &Path) -> Result<(), ImageError> {
@@ -194,10 +204,12 @@ mod tests {
     fn libraries_are_found_where_the_program_says_and_by_the_name_that_it_says() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        let program = ElfFile::program().needs("libown.so.1").run_path("$ORIGIN/own").build();
-        fs::create_dir(path("own")).unwrap();
-        fs::write(path("app"), program).unwrap();
-        let list = || list(Path::new("/lib64/ld-linux-x86-64.so.2"), None, &path("app"));
+        let program = ElfFile::program().needs("libown.so.1").run_path("$ORIGIN/../own").build();
+        for name in ["own", "bin"] {
+            fs::create_dir(path(name)).unwrap();
+        }
+        fs::write(path("bin/app"), program).unwrap();
+        let list = || list(Path::new("/lib64/ld-linux-x86-64.so.2"), None, &path("bin/app"));
         assert!(matches!(list(), Err(ImageError::MissingLibrary { library, .. }) if library == "libown.so.1"));
         fs::write(path("own/libown.so.1"), "no library").unwrap();
         assert!(matches!(list(), Err(ImageError::Unusable { .. })));

@@ -185,9 +185,10 @@ impl InitError {
                 "build the program on a system with this glibc or an older one, or take a newer C library; `cargo xtask dist` \
                  builds a premain for glibc 2.30 and newer",
             ),
-            Self::MissingLibrary { .. } => {
-                Some("copy it to /lib of the image, or for Occlum's glibc to /opt/occlum/glibc/lib")
-            }
+            Self::MissingLibrary { .. } => Some(
+                "copy it to /lib of the image, or for Occlum's glibc to /opt/occlum/glibc/lib; a program that looks from \
+                     its own place ($ORIGIN) needs the same place in the image: name it with --as",
+            ),
             Self::Differs { .. } => Some(
                 "--force replaces Occlum.json, image and manifest.json; without it only what nobody edited is replaced, after \
                  the same arguments; `marblerun occlum prepare` changes an existing instance as little as possible",

@@ -1,5 +1,7 @@
 //! Reading `Occlum.json` member by member: every mistake is told, and what can be used is kept.
 
+use std::collections::BTreeSet;
+
 use super::super::finding::{Findings, Place, shown};
 use super::super::json_tree::Json;
 use super::super::rule::Rule;
@@ -49,9 +51,10 @@ impl<'json> Members<'json> {
             return Self::default();
         };
         let mut found: Vec<(&'static str, &Json)> = Vec::new();
-        for (index, (name, value)) in entries.iter().enumerate() {
+        let mut names = BTreeSet::new();
+        for (name, value) in entries {
             let path = join(place, name);
-            if entries.iter().take(index).any(|(other, _)| other == name) {
+            if !names.insert(name) {
                 findings.add(
                     Rule::DuplicateKey,
                     Place::OcclumJson(path),
