@@ -21,6 +21,7 @@ mod fault;
 mod frame;
 mod head;
 mod identity;
+pub mod import;
 mod keys;
 mod reader;
 mod recovery;
