@@ -124,6 +124,15 @@ impl Bundle {
         &self.roots
     }
 
+    /// Until when the collateral in memory may be used.
+    pub(crate) fn expirations(&self) -> Vec<(PlatformId, UnixTime)> {
+        let kept = self.lock();
+        let entries = kept.entries.iter();
+        entries
+            .filter_map(|(platform, entry)| Some((*platform, entry.outcome.as_ref().ok()?.trusted.expires())))
+            .collect()
+    }
+
     /// The platforms for which there are files, in order. Nothing is read or proven.
     ///
     /// # Errors

@@ -40,6 +40,6 @@ pub use prove::{ProofError, prove};
 pub use qcnl::{MAX_QCNL_BYTES, QCNL_PATH, Qcnl, QcnlError, QcnlFileError};
 pub use service::TcbUpdate;
 pub use supply::{
-    MAX_FLIGHTS, MAX_REFRESH, MAX_WAIT, MAX_WAITING, MAX_WAITING_PER_PLATFORM, Request, ServiceFailure, Supply,
-    SupplyError, SupplyOptions,
+    Figures, MAX_FLIGHTS, MAX_REFRESH, MAX_WAIT, MAX_WAITING, MAX_WAITING_PER_PLATFORM, Request, ServiceFailure,
+    Supply, SupplyError, SupplyOptions,
 };

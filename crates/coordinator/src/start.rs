@@ -90,7 +90,7 @@ pub async fn start_with_limits(config: Config, limits: Limits) -> Result<Coordin
 
     let trust_class = trust.class();
     let body_timeout = limits.body_timeout;
-    let metrics = config.metrics_addr.is_some().then(|| Arc::new(Metrics::of(audit.clone())));
+    let metrics = config.metrics_addr.is_some().then(|| Arc::new(Metrics::of(audit.clone(), trust.supply().cloned())));
     let mut client = client_api::router(ClientApi {
         view: view.clone(),
         quoter,

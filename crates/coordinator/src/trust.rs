@@ -197,6 +197,14 @@ impl Trust {
         }
     }
 
+    /// Where collateral comes from; `None` in simulation.
+    pub fn supply(&self) -> Option<&Supply> {
+        match self {
+            Self::Simulation => None,
+            Self::Attested(verifier) => Some(&verifier.supply),
+        }
+    }
+
     /// For how long collateral counts after its next update was due; `None` where it does not.
     pub fn max_collateral_age(&self) -> Option<Duration> {
         match self {

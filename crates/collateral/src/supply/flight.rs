@@ -164,6 +164,13 @@ impl Flight {
     fn land(&self, outcome: Result<Arc<KeptCollateral>, ServiceFailure>) -> Result<(), Arc<ServiceFailure>> {
         let (platform, clock, now) = (self.platform(), Instant::now(), self.now());
         let mut state = self.inner.lock();
+        match &outcome {
+            Ok(_) => {
+                state.fetched += 1;
+                state.last_success = Some(now);
+            }
+            Err(_) => state.failed += 1,
+        }
         let entry = state.entry(&platform);
         match outcome {
             Ok(kept) => {

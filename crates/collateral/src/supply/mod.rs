@@ -16,6 +16,7 @@ mod flight;
 mod pace;
 mod state;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -60,6 +61,21 @@ pub struct SupplyOptions {
     /// For how long TCB info and QE identity count after their next update was due; see
     /// [`marblerun_attestation::Collateral::dangerous_verify_aged`].
     pub dangerous_max_age: Duration,
+}
+
+/// What an operator wants to watch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// How often the services were asked for a platform with success.
+    pub fetched: u64,
+    /// How often in vain.
+    pub failed: u64,
+    /// When it last succeeded.
+    pub last_success: Option<UnixTime>,
+    /// Platforms for which it failed the last time.
+    pub failing: usize,
+    /// Until when what is in memory may be used; at most twice [`MAX_KEPT`](crate::MAX_KEPT) platforms.
+    pub expires: BTreeMap<PlatformId, UnixTime>,
 }
 
 /// A platform whose certificate chain is the vendor's.
@@ -187,6 +203,24 @@ impl Supply {
             matches!(outcome, Err(ProofError::Collateral(CollateralError::Validity(_))))
         };
         in_bundle().filter(is_past).or_else(|| in_cache().filter(is_past))
+    }
+
+    /// Figures for operators.
+    pub fn figures(&self) -> Figures {
+        let mut expires: BTreeMap<PlatformId, UnixTime> = BTreeMap::new();
+        let in_bundle = self.inner.bundle.as_ref().map(Bundle::expirations).unwrap_or_default();
+        let state = self.inner.lock();
+        let in_memory = state.entries().filter_map(|(id, entry)| Some((*id, entry.kept.as_ref()?.trusted.expires())));
+        for (platform, end) in in_bundle.into_iter().chain(in_memory) {
+            expires.entry(platform).and_modify(|known| *known = end.max(*known)).or_insert(end);
+        }
+        Figures {
+            fetched: state.fetched,
+            failed: state.failed,
+            last_success: state.last_success,
+            failing: state.entries().filter(|(_, entry)| entry.failing.is_some()).count(),
+            expires,
+        }
     }
 
     /// True if collateral that was fetched for `platform` should be asked for again.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use marblerun_attestation::PlatformId;
+use rustls_pki_types::UnixTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -44,6 +45,12 @@ pub(super) struct Failing {
 pub(super) struct State {
     entries: HashMap<PlatformId, Entry>,
     order: VecDeque<PlatformId>,
+    /// Flights that ended with collateral.
+    pub(super) fetched: u64,
+    /// Flights in vain.
+    pub(super) failed: u64,
+    /// When the last one ended well.
+    pub(super) last_success: Option<UnixTime>,
 }
 
 impl Entry {
@@ -90,6 +97,10 @@ impl State {
         self.entries.entry(*platform).or_default()
     }
 
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&PlatformId, &Entry)> {
+        self.entries.iter()
+    }
+
     pub(super) fn flights(&self) -> usize {
         self.entries.values().filter(|entry| entry.is_flying()).count()
     }
@@ -113,7 +124,7 @@ mod tests {
         let root = read("dcap-root.der");
         let roots = marblerun_attestation::TrustRoots::software([("test", &root[..])]).unwrap();
         let text = read("sgx.collateral.json");
-        let now = rustls_pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_795_392_000));
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_795_392_000));
         let trusted = marblerun_attestation::Collateral::parse(&text).unwrap().verify(&roots, now).unwrap();
         KeptCollateral { origin: crate::Origin::Cache("x".into()), text, trusted: Arc::new(trusted) }.into()
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use marblerun_attestation::{CollateralFloor, ErrorClass, EvaluationNumbers, FloorEntry, Fmspc, PlatformId, Tee};
 use marblerun_collateral::{
-    ClientOptions, KeptCollateral, MAX_FLIGHTS, MAX_REFRESH, MAX_WAIT, MAX_WAITING_PER_PLATFORM, Origin, Request,
-    ServiceFailure, Supply, SupplyError, SupplyOptions, file_name,
+    ClientOptions, Figures, KeptCollateral, MAX_FLIGHTS, MAX_REFRESH, MAX_WAIT, MAX_WAITING_PER_PLATFORM, Origin,
+    Request, ServiceFailure, Supply, SupplyError, SupplyOptions, file_name,
 };
 use marblerun_software_tee::{CollateralOptions, Dates, PckCa};
 
@@ -617,4 +617,32 @@ async fn those_who_wait_get_their_answer_although_the_first_one_left() {
     second.await.unwrap().unwrap();
     supply.at_hand(&vendor.platform(), &floor, at(NOW)).unwrap();
     assert_eq!((slow.requests().len(), good.requests().len()), (4, 4));
+}
+
+// rules: SAFE-16
+#[tokio::test]
+async fn figures_tell_successes_failures_and_until_when_collateral_lasts() {
+    let mut setup = Setup::new().await;
+    assert_eq!(setup.supply.figures(), Figures::default());
+    setup.service.reply(Reply::status("500 x"));
+    setup.get().await.unwrap_err();
+    let failing = Figures { failed: 1, failing: 1, ..Figures::default() };
+    assert_eq!(setup.supply.figures(), failing);
+    setup.service.reply(Reply::Collateral(setup.vendor.good()));
+    pass(6).await;
+    setup.now += 6;
+    let kept = setup.get().await.unwrap();
+    let figures = setup.supply.figures();
+    assert_eq!((figures.fetched, figures.failed, figures.failing), (1, 1, 0));
+    assert_eq!(figures.last_success, Some(at(setup.now)));
+    assert_eq!(figures.expires, [(setup.vendor.platform(), kept.trusted.expires())].into());
+
+    let directory = tempfile::tempdir().unwrap();
+    let setup = Setup::with(|vendor, _| {
+        write_bundle(directory.path(), vendor, &vendor.good());
+        SupplyOptions { bundle: Some(directory.path().to_owned()), ..SupplyOptions::default() }
+    })
+    .await;
+    let kept = setup.at_hand().unwrap();
+    assert_eq!(setup.supply.figures().expires, [(setup.vendor.platform(), kept.trusted.expires())].into());
 }

@@ -4,6 +4,7 @@
 //! Counting takes atomics or one short lock and never waits for a reader's socket.
 
 mod activations;
+mod collateral;
 mod events;
 mod grpc;
 mod listener;
@@ -16,6 +17,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use marblerun_collateral::Supply;
 use marblerun_coordinator_core::snapshot::Status;
 
 use crate::audit::Audit;
@@ -41,12 +43,13 @@ pub struct Metrics {
     grpc: GrpcCounts,
     scrapes: AtomicU64,
     audit: Option<Audit>,
+    collateral: Option<Supply>,
 }
 
 impl Metrics {
-    /// Metrics that include those of the audit stream.
-    pub fn of(audit: Audit) -> Self {
-        Self { audit: Some(audit), ..Self::default() }
+    /// Metrics that include those of the audit stream and of collateral.
+    pub fn of(audit: Audit, collateral: Option<Supply>) -> Self {
+        Self { audit: Some(audit), collateral, ..Self::default() }
     }
 
     /// Counts an activation that succeeded and keeps it as an event; `uuid` is the canonical form.
@@ -86,6 +89,9 @@ impl Metrics {
         self.requests.write(&mut text);
         if let Some(audit) = &self.audit {
             audit.write_metrics(&mut text);
+        }
+        if let Some(supply) = &self.collateral {
+            collateral::write(&supply.figures(), &mut text);
         }
         head(&mut text, "promhttp_metric_handler_requests_total", "counter", "Answered scrapes by status code.");
         for (code, count) in [(200, scrapes), (500, 0), (503, 0)] {

@@ -351,11 +351,11 @@ fn collateral_that_expires_while_the_coordinator_runs_stops_activations_only_and
     let client = &deployment.coordinator.client;
     deployment.cli(&["status", client]).success();
     // With collateral that is valid the command line verifies, the Coordinator being as good as before; otherwise it
-    // cannot, and says why.
+    // cannot, and names the item and its date, wherever the collateral comes from.
     deployment.cli(&["manifest", "verify", "manifest.json", client]).success();
     run(without_collateral(&served).args([client, "--collateral", "short-lived"]))
         .refused(&["expired", "it was valid until 20"]);
-    run(without_collateral(&served).arg(client)).refused(&["no collateral for the Coordinator's platform"]);
+    run(without_collateral(&served).arg(client)).refused(&["expired", "it was valid until 20"]);
 
     let mut marble = served.start_marble("second", OWN);
     wait_for_unavailable(&mut marble, "expired collateral");
