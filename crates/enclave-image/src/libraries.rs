@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::elf::{self, Image, MAX_PROGRAM_BYTES, Program};
 use crate::image_tree::ImageTree;
+use crate::init::WriteError;
+use crate::init::writer::ImageWriter;
 use crate::loader::{self, Cache};
 
 /// A program cannot be put into an image.
@@ -41,7 +43,10 @@ pub enum ImageError {
         /// Why.
         reason: String,
     },
-    /// A file cannot be read or written.
+    /// A file cannot be put into the image.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A file cannot be read.
     #[error("cannot {step} {}", path.display())]
     Io {
         /// What was being done.
@@ -128,19 +133,7 @@ fn copy_into(image: &Path, source: &Path, target: &Path) -> Result<(), ImageErro
     if inside.iter().any(|part| part == OsStr::new("..")) || inside.file_name().is_none() {
         return Err(ImageError::Target(target.to_owned()));
     }
-    let mut directory = image.to_owned();
-    for part in inside.parent().into_iter().flatten() {
-        directory.push(part);
-        match fs::create_dir(&directory) {
-            Ok(()) => fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))
-                .map_err(io_error("create", &directory))?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(io_error("create", &directory)(error)),
-        }
-    }
-    let target = image.join(inside);
-    fs::copy(source, &target).map_err(io_error("copy", source))?;
-    fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).map_err(io_error("write", &target))
+    Ok(ImageWriter::new(image).copy_file(source, target, Some(0o755))?)
 }
 
 #[cfg(test)]
@@ -159,6 +152,19 @@ mod tests {
             let mode = fs::metadata(image.path().join(file)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o755, "{file}");
         }
+    }
+
+    // rules: INST-7
+    #[test]
+    fn a_link_of_the_image_does_not_lead_out_of_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (image, outside) = (directory.path().join("image"), directory.path().join("outside"));
+        for path in [&image, &outside] {
+            fs::create_dir(path).unwrap();
+        }
+        std::os::unix::fs::symlink(&outside, image.join("bin")).unwrap();
+        add_program(&image, &std::env::current_exe().unwrap(), Path::new("/bin/app")).unwrap();
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     }
 
     #[test]

@@ -287,7 +287,11 @@ fn user_space_terms(inputs: &Inputs, stack: u64, heap: u64, threads: u32) -> (Ve
         at_execve.extend(of_program.iter().cloned());
     }
     let mut running = of_program.to_vec();
-    running.extend(mmap_terms(inputs, stack, threads));
+    let mapped = mmap_terms(inputs, stack, threads);
+    let mapped_bytes = sum(&mapped);
+    let rest = round_up(mapped_bytes, MAPPING_CHUNK_BYTES).saturating_sub(mapped_bytes);
+    running.extend(mapped);
+    running.push(Term::new("unused of its mappings, which are reserved in steps of 32 MiB", rest));
     let (mut terms, note) = if sum(&at_execve) >= sum(&running) {
         (at_execve, "at execve, when premain and program exist together; the program alone needs less")
     } else {

@@ -57,6 +57,18 @@ fn a_program_that_maps_much_decides_over_the_moment_of_execve() {
     assert!(sizes.mmap.value > 256 * MIB);
 }
 
+/// The first mapping reserves 32 MiB, also in a program that maps less.
+#[test]
+fn mappings_of_a_running_program_are_whole_steps() {
+    let need = |mmap| {
+        let inputs = Inputs { premain: Loaded::default(), program: Loaded::default(), mmap: Some(mmap), ..hello() };
+        compute(&inputs).user_space.need
+    };
+    assert_eq!(need(1), need(32 * MIB));
+    assert!(need(MIB) >= (32 + 8 + 4) * MIB);
+    assert_eq!(need(33 * MIB) - need(32 * MIB), 32 * MIB + MIB);
+}
+
 #[test]
 fn further_threads_take_a_stack_each() {
     let of = |threads| compute(&Inputs { threads, mmap: Some(64 * MIB), ..hello() });
