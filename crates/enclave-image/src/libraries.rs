@@ -1,9 +1,8 @@
 //! Filling an image directory: programs with everything that they need to start.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::elf::{self, Image, MAX_PROGRAM_BYTES, Program};
@@ -139,6 +138,9 @@ fn copy_into(image: &Path, source: &Path, target: &Path) -> Result<(), ImageErro
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
     use crate::elf::test_file::ElfFile;
