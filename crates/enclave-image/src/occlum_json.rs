@@ -11,6 +11,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Longest `Occlum.json` that is read.
 pub const MAX_LEN: u64 = 1 << 20;
 
+/// Threads that an instance with EDMM may have at least, whatever is written.
+pub(crate) const EDMM_THREADS: u64 = 4096;
+/// Least limit of the user space of an instance with EDMM, in bytes, whatever is written.
+pub(crate) const EDMM_USER_SPACE: u64 = 16 << 30;
+
 /// A size in bytes, written such as `32MB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);

@@ -27,7 +27,7 @@ const SIMULATION_VARIABLES: [&str; 2] = [config::SIMULATION, "OE_SIMULATION"];
 
 /// Variables with which whoever sets them decides what a program runs, reads or trusts: loaders, interpreters, TLS
 /// libraries, allocators.
-const DANGEROUS: [&str; 40] = [
+const DANGEROUS: [&str; 47] = [
     "PATH",
     "IFS",
     "ENV",
@@ -68,6 +68,13 @@ const DANGEROUS: [&str; 40] = [
     "GLIBC_TUNABLES",
     "GETCONF_DIR",
     "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "ALL_PROXY",
+    "PHPRC",
+    "PHP_INI_SCAN_DIR",
+    "ERL_FLAGS",
+    "ERL_LIBS",
+    "PERL5DB",
 ];
 /// The same, whatever follows.
 const DANGEROUS_PREFIXES: [&str; 7] = ["LD_", "PYTHON", "MALLOC_", "LUA_", "DOTNET_", "COMPlus_", "MARBLE_"];

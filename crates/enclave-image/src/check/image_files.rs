@@ -58,5 +58,5 @@ fn holds_private_key(path: &Path) -> bool {
     let read = File::open(path).and_then(|file| file.take(MAX_KEY_FILE_BYTES).read_to_end(&mut text));
     // PEM labels of RFC 7468, RFC 5915 and PKCS#1 end so.
     let has = |part: &[u8]| text.windows(part.len()).any(|window| window == part);
-    read.is_ok() && has(b"-----BEGIN ") && has(b"PRIVATE KEY-----\n")
+    read.is_ok() && has(b"-----BEGIN ") && (has(b"PRIVATE KEY-----\n") || has(b"PRIVATE KEY-----\r\n"))
 }

@@ -17,7 +17,6 @@ mod signing;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +26,7 @@ pub use finding::{Finding, Place};
 pub use rule::{Family, Rule, Severity};
 
 use crate::image_tree::ImageTree;
+use crate::init::writer::open_regular;
 use crate::occlum_json::MAX_LEN;
 use configuration::Configuration;
 use finding::Findings;
@@ -129,7 +129,7 @@ pub fn measured_marble_type(directory: &Path) -> Option<String> {
 fn read_configuration(path: &Path) -> Result<Vec<u8>, CheckError> {
     let read = |source| CheckError::Read { path: path.to_owned(), source };
     let mut text = Vec::new();
-    File::open(path).map_err(read)?.take(MAX_LEN + 1).read_to_end(&mut text).map_err(read)?;
+    open_regular(path).map_err(read)?.take(MAX_LEN + 1).read_to_end(&mut text).map_err(read)?;
     if text.len() as u64 > MAX_LEN { Err(CheckError::TooLong(path.to_owned())) } else { Ok(text) }
 }
 

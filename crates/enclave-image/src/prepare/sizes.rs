@@ -4,7 +4,7 @@ use super::Request;
 use super::files::Found;
 use crate::image_tree::ImageTree;
 use crate::init::{InitError, facts};
-use crate::occlum_json::OcclumJson;
+use crate::occlum_json::{EDMM_THREADS, EDMM_USER_SPACE, OcclumJson};
 use crate::sizing::{self, Figure, Inputs, Loaded};
 
 /// The figures that must rise. Sizes of the program's own need are taken as they are: they were right without us.
@@ -36,9 +36,16 @@ pub(super) fn raise(
         Some(max) => (Figure { member: "resource_limits.user_space_max_size", ..sizes.user_space.clone() }, max),
         None => (sizes.user_space.clone(), limits.user_space_size),
     };
+    let (mut has_threads, mut has_user_space) = (u64::from(limits.max_num_of_threads), has_user_space.0);
+    if config.feature.enable_edmm {
+        has_threads = has_threads.max(EDMM_THREADS);
+        if limits.user_space_max_size.is_some() {
+            has_user_space = has_user_space.max(EDMM_USER_SPACE);
+        }
+    }
     let has = [
-        (&sizes.threads, u64::from(limits.max_num_of_threads)),
-        (&user_space, has_user_space.0),
+        (&sizes.threads, has_threads),
+        (&user_space, has_user_space),
         (&sizes.stack, config.process.default_stack_size.0),
     ];
     Ok(has.into_iter().filter(|(figure, has)| figure.need > *has).map(|(figure, _)| figure.clone()).collect())

@@ -226,6 +226,11 @@ fn a_maximum_of_the_user_space_counts_instead_of_the_size() {
     assert!(site.plan(|_| {}).unwrap().raised().is_empty());
     fs::write(site.path(CONFIGURATION), with_max("32MB")).unwrap();
     assert_eq!(site.plan(|_| {}).unwrap().raised()[0].member, "resource_limits.user_space_max_size");
+    // With EDMM Occlum itself raises it, and the threads.
+    let few = with_max("32MB").replace("\"max_num_of_threads\": 32", "\"max_num_of_threads\": 2");
+    fs::write(site.path(CONFIGURATION), few.replace("\"feature\": {}", "\"feature\": {\"enable_edmm\": true}"))
+        .unwrap();
+    assert!(site.plan(|_| {}).unwrap().raised().is_empty());
 }
 
 // rules: INST-7

@@ -11,9 +11,13 @@ use schema::{Kind, Member, Members, optional, required};
 use super::finding::{Findings, Place, shown};
 use super::json_tree::Json;
 use super::rule::{Rule, Severity};
+use crate::occlum_json::{EDMM_THREADS, EDMM_USER_SPACE};
 
 /// Most io_uring rings (an assertion of the LibOS).
 const MAX_RINGS: u64 = 16;
+
+/// Least limit of the LibOS' heap of an instance with EDMM, in bytes, whatever is written.
+const EDMM_KERNEL_HEAP: u64 = 1 << 30;
 
 const TOP: &[Member] = &[
     required("resource_limits", Kind::Object),
@@ -187,7 +191,9 @@ fn feature(json: &Json, configuration: &mut Configuration, findings: &mut Findin
 fn resource_limits(json: &Json, has_edmm: bool, configuration: &mut Configuration, findings: &mut Findings) {
     let members = Members::read(json, "resource_limits", RESOURCE_LIMITS, findings);
     let place = |name: &str| Place::OcclumJson(format!("resource_limits.{name}"));
-    configuration.max_threads = members.number("max_num_of_threads");
+    // Occlum raises both limits of an instance with EDMM.
+    let raised = |limit: u64, least: u64| if has_edmm { limit.max(least) } else { limit };
+    configuration.max_threads = members.number("max_num_of_threads").map(|most| raised(most, EDMM_THREADS));
     configuration.kernel_heap = members.size("kernel_space_heap_size");
     configuration.user_space = members.size("user_space_size");
     let initial_threads = members.number("init_num_of_threads");
@@ -213,9 +219,11 @@ fn resource_limits(json: &Json, has_edmm: bool, configuration: &mut Configuratio
             let reason = format!("without EDMM it is the size, in place of {name}");
             findings.add(Rule::MaxWithoutEdmm, place(max_name), reason);
         }
-        let size =
-            if name == "user_space_size" { &mut configuration.user_space } else { &mut configuration.kernel_heap };
-        *size = Some(max);
+        if name == "user_space_size" {
+            configuration.user_space = Some(raised(max, EDMM_USER_SPACE));
+        } else {
+            configuration.kernel_heap = Some(raised(max, EDMM_KERNEL_HEAP));
+        }
     }
     if members.value("marshal_buffer_size").is_some() {
         findings.add(Rule::HyperOnly, place("marshal_buffer_size"), "it is set");

@@ -315,6 +315,9 @@ pub(super) const ALL: &[Case] = &[
     case(R::KeyInImage, "a private key", "image: /etc/key.pem", |i| {
         i.write("image/etc/key.pem", "-----BEGIN EC PRIVATE KEY-----\n");
     }),
+    case(R::KeyInImage, "a private key", "image: /etc/key.pem", |i| {
+        i.write("image/etc/key.pem", "-----BEGIN PRIVATE KEY-----\r\n");
+    }),
     // Variables
     case(R::EnvEntry, "the name \"OCCLUM\"", "Occlum.json: env.default[0]", |i| {
         i.config("\"OCCLUM=yes\"", "\"OCCLUM\"")
@@ -351,6 +354,9 @@ pub(super) const ALL: &[Case] = &[
     }),
     case(R::DangerousVariable, "the host may set https_proxy", "Occlum.json: env.untrusted[4]", |i| {
         i.config("\"EDG_LOG_FORMAT\"]", "\"EDG_LOG_FORMAT\", \"https_proxy\"]");
+    }),
+    case(R::DangerousVariable, "the host may set PHPRC", "Occlum.json: env.untrusted[4]", |i| {
+        i.config("\"EDG_LOG_FORMAT\"]", "\"EDG_LOG_FORMAT\", \"PHPRC\"]");
     }),
     case(R::UntrustedDefault, "\"OCCLUM\" has a value in env.default", "Occlum.json: env.untrusted[4]", |i| {
         i.config("\"EDG_LOG_FORMAT\"]", "\"EDG_LOG_FORMAT\", \"OCCLUM\"]");

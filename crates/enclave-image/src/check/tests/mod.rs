@@ -113,6 +113,17 @@ fn a_debuggable_instance_whose_package_says_so_is_only_warned_of() {
     assert_eq!(warned, BTreeSet::from([Rule::Debuggable, Rule::NoPin]));
 }
 
+/// Occlum raises them itself.
+#[test]
+fn small_limits_of_an_instance_with_edmm_are_no_mistakes() {
+    let mut instance = Instance::good();
+    instance.config("\"amx\": 0", "\"enable_edmm\": true");
+    instance.config("\"max_num_of_threads\": 16", "\"max_num_of_threads\": 1");
+    instance.config("\"user_space_size\": \"128MB\"", "\"user_space_size\": \"1MB\", \"user_space_max_size\": \"2MB\"");
+    let rules: BTreeSet<Rule> = instance.check().iter().map(|finding| finding.rule).collect();
+    assert_eq!(rules, BTreeSet::from([Rule::Edmm]));
+}
+
 #[test]
 fn a_premain_as_init_needs_none_in_the_image_and_its_entry_no_program() {
     let mut instance = Instance::good();
@@ -145,6 +156,10 @@ fn a_directory_without_configuration_cannot_be_judged() {
     assert!(matches!(check(directory.path(), None), Err(CheckError::Read { .. })));
     std::fs::write(directory.path().join("Occlum.json"), vec![b' '; MAX_LEN as usize + 1]).unwrap();
     assert!(matches!(check(directory.path(), None), Err(CheckError::TooLong(_))));
+    // Opening a pipe would wait for ever.
+    std::fs::remove_file(directory.path().join("Occlum.json")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(directory.path().join("Occlum.json")).status().unwrap().success());
+    assert!(matches!(check(directory.path(), None), Err(CheckError::Read { .. })));
 }
 
 #[test]
