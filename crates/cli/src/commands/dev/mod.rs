@@ -32,6 +32,7 @@ const ACCEPTING_MANIFEST: u64 = 2;
 
 pub(crate) fn run(arguments: &DevArguments, output: &mut Output) -> Result<ExitStatus, Failure> {
     output.end_progress();
+    arguments.manifest.as_deref().map_or(Ok(()), watch::check_kind)?;
     let simulator = Simulator::find()?;
     let site = Site::of_user()?;
     let _lock = site.lock()?;

@@ -1,6 +1,7 @@
 //! A manifest's file, whenever it changes.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,7 @@ struct Look {
     changed: (i64, i64),
     bytes: u64,
     inode: u64,
+    is_file: bool,
 }
 
 impl Look {
@@ -29,7 +31,20 @@ impl Look {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
             bytes: metadata.len(),
             inode: metadata.ino(),
+            is_file: metadata.is_file(),
         })
+    }
+}
+
+/// Refuses what is there but is no file: a pipe would hold up everything until somebody writes to it, and gives its content
+/// once only.
+pub(super) fn check_kind(path: &Path) -> Result<(), Cause> {
+    match Look::of(path) {
+        Some(look) if !look.is_file => {
+            let source = io::Error::other("expected a regular file, which is read again when it changes");
+            Err(Cause::Read { what: "manifest", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -63,6 +78,10 @@ impl Watched {
             return None;
         }
         self.last = Some(look);
+        // What takes the file's place later, and cannot be read at once, is no content.
+        if look.is_some_and(|look| !look.is_file) {
+            return None;
+        }
         let content = files::read("manifest", &self.path, MAX_MANIFEST_BYTES);
         // What is too long is told of when it is read as a manifest.
         let is_long = matches!(content, Err(Cause::TooLong { .. }));
@@ -96,6 +115,22 @@ impl Change {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_file_is_refused_at_first_and_passed_over_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        assert!(check_kind(&path).is_ok(), "it may come later");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let error = check_kind(&path).unwrap_err();
+        assert!(matches!(error, Cause::Read { what: "manifest", .. }), "{error}");
+        let (sent, received) = std::sync::mpsc::channel();
+        let mut watched = Watched::new(&path);
+        std::thread::spawn(move || sent.send(watched.change().is_some()));
+        let is_change = received.recv_timeout(std::time::Duration::from_secs(10)).expect("a pipe holds nothing up");
+        assert!(!is_change);
+    }
 
     #[test]
     fn only_a_new_content_is_a_change() {

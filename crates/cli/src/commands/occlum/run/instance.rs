@@ -1,7 +1,7 @@
 //! What runs: the instance with its manifest's entry, and a copy of it that can be pinned.
 
-use std::fs::{self, DirBuilder};
-use std::io;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Component, Path, PathBuf};
 
@@ -169,11 +169,24 @@ pub(super) struct WorkingCopy {
 impl WorkingCopy {
     /// Names the only Coordinator that may configure the Marble, by the SHA-256 of its root certificate.
     pub(super) fn pin(&self, root_hash: &str) -> Result<(), RunError> {
-        let path = self.directory.join("image").join(PIN);
-        let parent = path.parent().unwrap_or(&self.directory);
-        create(parent)?;
-        // A new file: the instance has no part in it.
-        fs::write(&path, format!("{{\"RootSHA256\": \"{root_hash}\"}}\n")).map_err(super::io_error("write", &path))
+        // Whoever made the image may have put links there, which lead out of the copy: to a file of the user, or by a hard link
+        // to one of the instance.
+        let mut parent = self.directory.join("image");
+        let mut parts: Vec<_> = Path::new(PIN).components().collect();
+        let name = parts.pop();
+        for part in parts {
+            parent.push(part);
+            match fs::symlink_metadata(&parent) {
+                Ok(metadata) if metadata.is_dir() => {}
+                Ok(_) => return Err(RunError::NoDirectory(parent)),
+                Err(_) => fs::create_dir(&parent).map_err(super::io_error("create", &parent))?,
+            }
+        }
+        let path = parent.join(name.map_or_else(Default::default, |name| name.as_os_str().to_owned()));
+        let mut file =
+            File::options().write(true).create_new(true).open(&path).map_err(super::io_error("create", &path))?;
+        let text = format!("{{\"RootSHA256\": \"{root_hash}\"}}\n");
+        file.write_all(text.as_bytes()).map_err(super::io_error("write", &path))
     }
 }
 
@@ -195,10 +208,15 @@ fn link_tree(from: &Path, to: &Path, relative: &Path) -> Result<(), RunError> {
         let metadata = fs::symlink_metadata(&from).map_err(super::io_error("read", &from))?;
         if metadata.is_dir() {
             link_tree(&from, &to, &relative)?;
+        } else if relative == Path::new(PIN) {
+            // The copy has its own, also where this is a link.
         } else if metadata.is_symlink() {
             let target = fs::read_link(&from).map_err(super::io_error("read", &from))?;
             symlink(target, &to).map_err(super::io_error("link", &from))?;
-        } else if relative != Path::new(PIN) && fs::hard_link(&from, &to).is_err() {
+        } else if !metadata.is_file() {
+            // A pipe would never be read to its end.
+            return Err(RunError::NoFile(from));
+        } else if fs::hard_link(&from, &to).is_err() {
             // Another file system, or a file of another user.
             fs::copy(&from, &to).map_err(super::io_error("copy", &from))?;
         }
@@ -225,8 +243,11 @@ impl WorkDirectory {
         for entry in entries {
             let name = entry.file_name();
             let owner = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_prefix(WORK)?.parse::<u32>().ok());
-            if owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists()) {
-                // Of another user, or in use: it stays.
+            // A killed run may have had the id that this process has now: in a container that is even usual.
+            let is_gone = |owner| owner == std::process::id() || !Path::new(&format!("/proc/{owner}")).exists();
+            // What belongs to another user stays.
+            if owner.is_some_and(is_gone) && fs::remove_dir_all(entry.path()).is_err() && is_own(&entry.path()) {
+                make_writable(&entry.path());
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
@@ -246,6 +267,12 @@ impl Drop for WorkDirectory {
             let _ = fs::remove_dir_all(&self.0);
         }
     }
+}
+
+/// Whether a path is a directory, not a link to one, of the user that runs this process.
+fn is_own(path: &Path) -> bool {
+    let user = fs::metadata("/proc/self").map(|metadata| metadata.uid()).ok();
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir() && user == Some(metadata.uid()))
 }
 
 /// Lets the owner change every directory below `directory`, as far as that is possible.
@@ -371,6 +398,49 @@ mod tests {
     }
 
     #[test]
+    fn links_in_the_image_do_not_lead_the_pin_to_other_files() {
+        let config = CONFIG.replace("[\"/bin\"]", "[\"/bin/app\"]");
+        for (link, target) in
+            [(PIN, "outside/victim"), (PIN, "inner/image/bin/app"), ("etc/marblerun", "outside"), ("etc", "outside")]
+        {
+            let top = tempfile::tempdir().unwrap();
+            let (inner, outside) = (top.path().join("inner"), top.path().join("outside"));
+            fs::rename(directory(&config, MANIFEST).keep(), &inner).unwrap();
+            fs::create_dir(&outside).unwrap();
+            fs::write(outside.join("victim"), "victim").unwrap();
+            let link = inner.join("image").join(link);
+            if link.is_dir() {
+                fs::remove_dir_all(&link).unwrap()
+            } else {
+                fs::remove_file(&link).unwrap()
+            }
+            symlink(top.path().join(target), &link).unwrap();
+            let instance = Instance::read(&arguments(&inner, &[])).unwrap();
+            let work = instance.work_directory().unwrap();
+            let copy = instance.copy_to(work.path()).unwrap();
+            let pinned = copy.pin("ab");
+            assert_eq!(pinned.is_ok(), link.ends_with("coordinator.json"), "{}", link.display());
+            assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+            assert_eq!(fs::read_to_string(outside.join("victim")).unwrap(), "victim");
+            assert_eq!(fs::read_to_string(inner.join("image/bin/app")).unwrap(), "app");
+            if pinned.is_ok() {
+                let pin = copy.directory.join("image").join(PIN);
+                assert!(fs::symlink_metadata(&pin).unwrap().is_file());
+            }
+        }
+    }
+
+    #[test]
+    fn sockets_and_the_like_in_an_image_are_refused() {
+        let directory = directory(&CONFIG.replace("[\"/bin\"]", "[\"/bin/app\"]"), MANIFEST);
+        let socket = std::os::unix::net::UnixListener::bind(directory.path().join("image/socket")).unwrap();
+        let instance = Instance::read(&arguments(directory.path(), &[])).unwrap();
+        let work = instance.work_directory().unwrap();
+        assert!(matches!(instance.copy_to(work.path()), Err(RunError::NoFile(_))));
+        drop(socket);
+    }
+
+    #[test]
     fn a_host_mount_outside_of_the_instance_is_found_from_the_copy() {
         let top = tempfile::tempdir().unwrap();
         let directory = directory(&CONFIG.replace("./host", "../shared"), MANIFEST);
@@ -401,8 +471,12 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let stale = parent.path().join(format!(".{WORK}{}", u32::MAX));
         fs::create_dir(&stale).unwrap();
-        let ours = WorkDirectory::create(parent.path()).unwrap();
+        let of_same_id = parent.path().join(format!(".{WORK}{}", std::process::id()));
+        fs::create_dir(&of_same_id).unwrap();
+        let running = parent.path().join(format!(".{WORK}1"));
+        fs::create_dir(&running).unwrap();
         WorkDirectory::remove_stale(parent.path());
-        assert!(!stale.exists() && ours.path().exists());
+        assert!(!stale.exists() && !of_same_id.exists() && running.exists());
+        assert!(WorkDirectory::create(parent.path()).is_ok());
     }
 }

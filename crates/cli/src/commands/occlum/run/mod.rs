@@ -53,6 +53,10 @@ pub(crate) enum RunError {
     },
     #[error("expected an instance with the directory image/, got {}", .0.display())]
     NoImage(PathBuf),
+    #[error("expected a file, directory or symbolic link in the image, got {}", .0.display())]
+    NoFile(PathBuf),
+    #[error("expected a directory for the Coordinator's pin, got {}", .0.display())]
+    NoDirectory(PathBuf),
     #[error("manifest {}", path.display())]
     Manifest {
         path: PathBuf,
@@ -84,14 +88,16 @@ impl RunError {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Config { .. } => Some("`marblerun occlum check` tells more"),
-            Self::NoImage(_) => Some("an instance with an encrypted image is run with marble-sim itself"),
+            Self::NoImage(_) => {
+                Some("an instance with an encrypted image only is run with `marble-sim run --instance DIR`")
+            }
             Self::WhichMarble { .. } => Some("choose one with --marble"),
             Self::TypeNotPassed { .. } => Some("add it to env.default, or `marblerun occlum prepare` does"),
             Self::WhichProgram { .. } => Some("`marblerun occlum prepare` makes the premain the only entry point"),
             Self::Recovery => Some("for `marblerun dev`: --fresh throws the state away"),
             Self::OtherManifest { .. } => Some(
-                "give --cert and --key of a user who may update the manifest, start `marblerun dev --fresh`, or leave \
-                 --coordinator out",
+                "leave --coordinator out, or start `marblerun dev --fresh`; a package by SignerID (`marblerun package-info \
+                 --by signer`) lets each build in, and --cert with --key of a user makes the update",
             ),
             _ => None,
         }
