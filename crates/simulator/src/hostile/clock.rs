@@ -92,12 +92,18 @@ pub(super) fn replace_own_clock(pid: i32) -> io::Result<()> {
     let len = end.checked_sub(start).filter(|len| *len <= MAX_IMAGE).ok_or_else(unknown)?;
     let mut image = vec![0; usize::try_from(len).map_err(|_| unknown())?];
     memory::read(pid, start, &mut image)?;
-    // The mapping is read-only; a debugger may write nevertheless, into the process's own copy.
-    let process = File::options().write(true).open(format!("/proc/{pid}/mem"))?;
     for (offset, number) in clock_functions(&image).ok_or_else(unknown)? {
-        process.write_all_at(&call_of(number), start + offset)?;
+        overwrite(pid, start + offset, &call_of(number))?;
     }
     Ok(())
+}
+
+/// Writes to memory that may be read-only: a debugger may do so nevertheless, in the process's own copy.
+///
+/// # Errors
+/// As `open` and `pwrite` of `/proc/<pid>/mem`.
+pub(super) fn overwrite(pid: i32, address: u64, bytes: &[u8]) -> io::Result<()> {
+    File::options().write(true).open(format!("/proc/{pid}/mem"))?.write_all_at(bytes, address)
 }
 
 /// Where the functions are that tell the time, and the call that each stands for.

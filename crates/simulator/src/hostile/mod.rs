@@ -36,6 +36,10 @@ const EXECVE: u32 = 59;
 
 /// Longest path (`PATH_MAX`).
 const MAX_PATH: usize = 4096;
+/// First byte of the address family of IPv6.
+const AF_INET6: u8 = 10;
+const ESRCH: i32 = 3;
+const EFAULT: i32 = 14;
 /// `AT_FDCWD`.
 const WORKING_DIRECTORY: i32 = -100;
 
@@ -59,14 +63,17 @@ const CALLS: &[(CallName, u32, Subject)] = {
         (CallName::Open, 2, Path(0)),
         (CallName::Open, 85, Path(0)),
         (CallName::Open, 257, PathAt(0, 1)),
+        (CallName::Open, 437, PathAt(0, 1)),
         (CallName::Read, 0, Descriptor(0)),
         (CallName::Read, 17, Descriptor(0)),
         (CallName::Read, 19, Descriptor(0)),
         (CallName::Read, 295, Descriptor(0)),
+        (CallName::Read, 327, Descriptor(0)),
         (CallName::Write, 1, Descriptor(0)),
         (CallName::Write, 18, Descriptor(0)),
         (CallName::Write, 20, Descriptor(0)),
         (CallName::Write, 296, Descriptor(0)),
+        (CallName::Write, 328, Descriptor(0)),
         (CallName::Fsync, 74, Descriptor(0)),
         (CallName::Fsync, 75, Descriptor(0)),
         (CallName::Rename, 82, Path(1)),
@@ -98,9 +105,18 @@ pub struct Hostile {
 struct State {
     steps: Vec<Progress>,
     offset_seconds: Option<i64>,
-    redirects: Vec<(SocketAddr, SocketAddr)>,
+    redirects: Vec<Redirect>,
     killed: bool,
     report: Option<File>,
+}
+
+/// A rule for connections.
+#[derive(Clone, Copy, Debug)]
+struct Redirect {
+    /// Index of its step.
+    step: usize,
+    from: SocketAddr,
+    to: SocketAddr,
 }
 
 /// How far a step has come.
@@ -158,7 +174,7 @@ impl Hostile {
                 environment.retain(|(name, _)| !drop.iter().chain(set.keys()).any(|known| name_is(name, known)));
                 environment.extend(set.iter().chain(duplicate).map(|(name, value)| (name.into(), value.into())));
             }
-            let result = self.perform(&step.action, &At::Start);
+            let result = self.perform(index, &step.action, &At::Start);
             self.tell(index, result, None);
         }
     }
@@ -166,7 +182,7 @@ impl Hostile {
     /// Does what the host does in the end. False if a step was not reached or failed; what comes after a `kill` is excused.
     pub fn end(&self) -> bool {
         for (index, step) in self.steps_at(&At::End) {
-            let result = self.perform(&step.action, &At::End);
+            let result = self.perform(index, &step.action, &At::End);
             self.tell(index, result, None);
         }
         let killed = self.state.borrow().killed;
@@ -211,8 +227,12 @@ impl Hostile {
     /// Does what the plan says at this call. An answer is final; after a `kill` it does not matter.
     pub fn see(&self, call: &Notification, caller: &dyn CallerMemory) -> Option<Answer> {
         if self.turns_the_clock() && clock::is_program_start(call) {
-            if let Err(error) = clock::replace_own_clock(call.pid) {
-                say(format_args!("warning: hostile: the clock of thread {} cannot be turned: {error}", call.pid));
+            // Who has ended asks for no time.
+            match clock::replace_own_clock(call.pid) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound && error.raw_os_error() != Some(ESRCH) => {
+                    self.fail_clocks(call.pid, &error);
+                }
+                _ => {}
             }
             return None;
         }
@@ -272,14 +292,14 @@ impl Hostile {
                     self.state.borrow_mut().killed = true;
                     end_process(call.pid)
                 }
-                action => self.perform(action, &step.at),
+                action => self.perform(index, action, &step.at),
             };
             self.tell(index, result, Some((call.pid, path.as_deref())));
         }
         answer
     }
 
-    fn perform(&self, action: &Action, at: &At) -> io::Result<()> {
+    fn perform(&self, step: usize, action: &Action, at: &At) -> io::Result<()> {
         match action {
             // Done where the call or the environment is.
             Action::Fail { .. } | Action::Note | Action::Kill | Action::Environment { .. } => Ok(()),
@@ -288,7 +308,7 @@ impl Hostile {
                 Ok(())
             }
             Action::Redirect { from, to } => {
-                self.state.borrow_mut().redirects.push((*from, *to));
+                self.state.borrow_mut().redirects.push(Redirect { step, from: *from, to: *to });
                 Ok(())
             }
             Action::Replace { file, with } => self.disk.replace(file, with),
@@ -311,10 +331,27 @@ impl Hostile {
         let Some(wanted) = parse_address(&bytes) else { return };
         let redirects = self.state.borrow().redirects.clone();
         // The newest rule for an address counts.
-        let Some((_, to)) = redirects.iter().rev().find(|(from, _)| *from == wanted) else { return };
+        let Some(Redirect { step, to, .. }) = redirects.iter().rev().find(|rule| is_same(rule.from, wanted)) else {
+            return;
+        };
         set_address(&mut bytes, *to);
-        if let Err(error) = caller.write(address, &bytes) {
-            say(format_args!("warning: hostile: a connection to {wanted} cannot be redirected: {error}"));
+        let written = match caller.write(address, &bytes) {
+            // Constants are in read-only memory.
+            Err(error) if error.raw_os_error() == Some(EFAULT) => clock::overwrite(call.pid, address, &bytes),
+            other => other,
+        };
+        if let Err(error) = written {
+            self.tell(*step, Err(error), Some((call.pid, None)));
+        }
+    }
+
+    /// A program has a clock that cannot be turned.
+    fn fail_clocks(&self, pid: i32, error: &io::Error) {
+        let text = error.to_string();
+        for (index, step) in self.plan.steps.iter().enumerate() {
+            if matches!(step.action, Action::Clock { .. }) {
+                self.tell(index, Err(io::Error::other(text.clone())), Some((pid, None)));
+            }
         }
     }
 
@@ -430,10 +467,19 @@ fn parse_address(bytes: &[u8]) -> Option<SocketAddr> {
     Some(SocketAddr::new(address, port))
 }
 
+/// True for the same address, also where an IPv6 socket names one of IPv4 (RFC 4291 2.5.5.2).
+fn is_same(from: SocketAddr, wanted: SocketAddr) -> bool {
+    (from.ip(), from.port()) == (wanted.ip(), wanted.port())
+        || (from.ip(), from.port()) == (wanted.ip().to_canonical(), wanted.port())
+}
+
 /// Writes an address of the same family over the one in `bytes`, which [`parse_address`] has read.
 fn set_address(bytes: &mut [u8], to: SocketAddr) {
     bytes[2..4].copy_from_slice(&to.port().to_be_bytes());
     match to.ip() {
+        IpAddr::V4(address) if bytes[0] == AF_INET6 => {
+            bytes[8..24].copy_from_slice(&address.to_ipv6_mapped().octets());
+        }
         IpAddr::V4(address) => bytes[4..8].copy_from_slice(&address.octets()),
         IpAddr::V6(address) => bytes[8..24].copy_from_slice(&address.octets()),
     }
@@ -453,6 +499,14 @@ mod tests {
         bytes[0] = 10;
         set_address(&mut bytes, "[::1]:443".parse().unwrap());
         assert_eq!(parse_address(&bytes), Some("[::1]:443".parse().unwrap()));
+        set_address(&mut bytes, "127.0.0.2:80".parse().unwrap());
+        let mapped = parse_address(&bytes).unwrap();
+        assert_eq!(mapped, "[::ffff:127.0.0.2]:80".parse().unwrap());
+        assert!(is_same("127.0.0.2:80".parse().unwrap(), mapped));
+        assert!(!is_same("127.0.0.2:81".parse().unwrap(), mapped));
+        assert!(!is_same("127.0.0.3:80".parse().unwrap(), mapped));
+        // The address of a socket of IPv4 has no room for one of IPv6.
+        assert!(!is_same("[::ffff:127.0.0.2]:80".parse().unwrap(), "127.0.0.2:80".parse().unwrap()));
         for len in 0..16 {
             assert_eq!(parse_address(&[1; 16][..len]), None);
         }

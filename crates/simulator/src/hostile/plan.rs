@@ -324,7 +324,9 @@ pub enum PlanError {
         to: SocketAddr,
     },
     /// A variable is none.
-    #[error("step {step}: expected at most {MAX_VARIABLES} variables with names without \"=\" and NUL, got {name:?}")]
+    #[error(
+        "step {step}: expected at most {MAX_VARIABLES} variables without NUL and with names without \"=\", got {name:?}"
+    )]
     Variable {
         /// The step.
         step: usize,
@@ -384,9 +386,10 @@ impl Step {
             Action::Redirect { from, to } => Err(PlanError::Family { step, from: *from, to: *to }),
             Action::Environment { drop, set, duplicate } => {
                 let names = drop.iter().chain(set.keys()).chain(duplicate.keys());
-                let values = set.values().chain(duplicate.values());
+                let mut variables = set.iter().chain(duplicate);
                 let wrong = |name: &&String| name.is_empty() || name.contains(['=', '\0']);
-                let found = names.clone().find(wrong).or_else(|| values.clone().find(|value| value.contains('\0')));
+                let with_nul = || variables.find(|(_, value)| value.contains('\0')).map(|(name, _)| name);
+                let found = names.clone().find(wrong).or_else(with_nul);
                 match found.or_else(|| names.clone().nth(MAX_VARIABLES)) {
                     Some(name) => Err(PlanError::Variable { step, name: name.clone() }),
                     None => Ok(()),

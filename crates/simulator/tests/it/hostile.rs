@@ -173,7 +173,8 @@ fn connections_are_redirected() {
     let (right, wrong) = (listener("right"), listener("wrong"));
     let port = right.port().to_string();
     let steps = json!([{"at": "start", "do": {"redirect": {"from": right, "to": wrong}}}]);
-    check(&fixture(), steps, &["/bin/victim", "reach", &port], 0, "reached wrong");
+    check(&fixture(), steps.clone(), &["/bin/victim", "reach", &port], 0, "reached wrong");
+    check(&fixture(), steps, &["/bin/victim", "reach-mapped", &port], 0, "reached wrong");
     let steps = json!([{"at": "start", "do": {"redirect": {"from": wrong, "to": right}}}]);
     check(&fixture(), steps, &["/bin/victim", "reach", &port], 0, "reached right");
     let steps = json!([{"at": at("connect", 1), "do": {"fail": {"errno": "ECONNREFUSED"}}}]);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <time.h>
@@ -66,12 +67,22 @@ static void load(int count) {
     }
 }
 
-static void reach(const char *port) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(port)),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
+static void reach(int family, const char *port) {
+    // As a constant, in memory that cannot be written.
+    static union {
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+        char page[4096];
+    } address __attribute__((aligned(4096)));
+    if (family == AF_INET) address.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    else memcpy(&address.v6.sin6_addr, "\0\0\0\0\0\0\0\0\0\0\xff\xff\x7f\0\0\1", 16);
+    address.v4.sin_family = family;
+    address.v4.sin_port = htons(atoi(port));
+    mprotect(&address, sizeof address, PROT_READ);
+    int fd = socket(family, SOCK_STREAM, 0);
     char text[16] = "";
-    if (connect(fd, (void *)&address, sizeof address) != 0) printf("connect: errno %d\n", errno);
+    socklen_t length = family == AF_INET ? sizeof address.v4 : sizeof address.v6;
+    if (connect(fd, (void *)&address, length) != 0) printf("connect: errno %d\n", errno);
     else if (read(fd, text, sizeof text - 1) >= 0) printf("reached %s\n", text);
 }
 
@@ -84,7 +95,8 @@ int main(int count, char **arguments) {
     else if (!strcmp(mode, "exec")) execl("/bin/victim", "victim", "clocks", more, NULL);
     else if (!strcmp(mode, "save")) save(atoi(more));
     else if (!strcmp(mode, "load")) load(atoi(more));
-    else if (!strcmp(mode, "reach")) reach(more);
+    else if (!strcmp(mode, "reach")) reach(AF_INET, more);
+    else if (!strcmp(mode, "reach-mapped")) reach(AF_INET6, more);
     else if (!strcmp(mode, "count")) {
         // In the writable layer.
         FILE *file = fopen("/root/count", "a+");
