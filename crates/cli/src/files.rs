@@ -1,7 +1,7 @@
 //! Reading and writing the user's files.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -52,7 +52,12 @@ fn put(what: &'static str, path: &Path, content: &[u8], directory_mode: u32, fil
     // The program's own files do not begin with a dot.
     let temporary = path.with_file_name(format!(".new-{}", std::process::id()));
     let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(file_mode).open(&temporary)?;
+        // What a killed process of the same number left, or somebody else put there, is not written through.
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(file_mode).open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&temporary, path)
@@ -102,6 +107,18 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
         assert!(matches!(rewrite("file", &directory.path().join("absent"), b""), Err(Cause::Write { .. })));
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_unfinished_file_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, other) = (directory.path().join("file"), directory.path().join("other"));
+        fs::write(&other, "other").unwrap();
+        let unfinished = directory.path().join(format!(".new-{}", std::process::id()));
+        std::os::unix::fs::symlink(&other, unfinished).unwrap();
+        publish("file", &path, b"new").unwrap();
+        assert_eq!(fs::read(&other).unwrap(), b"other");
+        assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 
     #[test]

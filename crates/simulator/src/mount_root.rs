@@ -22,8 +22,8 @@ const EPERM: i32 = 1;
 const EACCES: i32 = 13;
 const EINVAL: i32 = 22;
 
-/// What a caller of the system call wants.
-#[derive(Debug, Default)]
+/// What a caller of the system call wants. Without `Debug`, because it holds a key.
+#[derive(Default)]
 pub struct MountRequest {
     /// The key for the layers of the root.
     pub key: Option<[u8; IMAGE_KEY_LEN]>,
