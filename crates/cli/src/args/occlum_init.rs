@@ -110,8 +110,8 @@ pub(crate) struct MarbleArguments {
     #[arg(long, value_name = "FILE", conflicts_with = "pinned")]
     pub(crate) coordinator_root: Option<PathBuf>,
 
-    /// Client API of that Coordinator: it is verified, and its root certificate pinned.
-    #[arg(id = "pinned", long = "coordinator", value_name = "IP:PORT")]
+    /// Client API of that Coordinator: it is verified, and its root certificate pinned. `dev` is the one of `marblerun dev`.
+    #[arg(id = "pinned", long = "coordinator", value_name = "dev|IP:PORT")]
     pub(crate) coordinator: Option<String>,
 }
 

@@ -21,6 +21,9 @@ pub(crate) use log::Show;
 pub(crate) use signals::Signals;
 pub(crate) use site::{Owner, Renewal, Site};
 
+/// The word that stands for the Coordinator of `marblerun dev` where an address is expected; also the profile's name.
+pub(crate) const NAME: &str = "dev";
+
 /// A Coordinator for development cannot be had.
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]

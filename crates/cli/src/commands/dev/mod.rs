@@ -23,7 +23,7 @@ use crate::trust;
 use watch::{Change, Watched};
 
 /// The profile that names the Coordinator.
-const PROFILE: &str = "dev";
+const PROFILE: &str = development::NAME;
 /// How often the manifest's file is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 /// Status codes of the client API.

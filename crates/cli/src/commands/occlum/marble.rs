@@ -9,6 +9,7 @@ use marblerun_pki::{Certificate, pem};
 use crate::args::Global;
 use crate::args::occlum_init::MarbleArguments;
 use crate::commands::certificate;
+use crate::development::{self, Site};
 use crate::failure::{Cause, Failure};
 use crate::output::Output;
 use crate::programs::{self, Program};
@@ -37,6 +38,11 @@ pub(super) fn root_sha256(
 ) -> Result<Option<[u8; 32]>, Failure> {
     let der = match (&arguments.coordinator_root, &arguments.coordinator) {
         (Some(file), _) => read_root(file)?,
+        (None, Some(dev)) if dev == development::NAME => {
+            let site = Site::of_user()?;
+            let running = site.running()?;
+            trust::block_on(async { Ok(development::connect(&site, running.client).await?.root().to_vec()) })?
+        }
         (None, Some(address)) => trust::block_on(async {
             let coordinator = trust::attest(global, address, output).await?;
             if coordinator.is_attested() {

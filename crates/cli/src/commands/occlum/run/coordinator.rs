@@ -18,8 +18,6 @@ use crate::output::Output;
 use crate::simulator::{Measurement, Simulator};
 use crate::trust;
 
-/// The Coordinator of `marblerun dev`.
-const DEV: &str = "dev";
 /// Usual port of the Marble API.
 const MARBLE_PORT: u16 = 2001;
 /// Status codes of the client API.
@@ -46,7 +44,7 @@ impl Coordinator {
     ) -> Result<Self, Failure> {
         match arguments.given.as_deref() {
             None => Self::start(arguments, simulator, site, work, output).await,
-            Some(DEV) => {
+            Some(development::NAME) => {
                 let Addresses { client, marble } = site.running()?;
                 let marble = arguments.marble_addr.unwrap_or(marble);
                 Ok(Self { client: development::connect(site, client).await?, marble, own: None })
