@@ -6,6 +6,8 @@ use marblerun_json::folds_to;
 use crate::args::package_info::By;
 
 const PACKAGES: &str = "Packages";
+/// How many zeros stand for a `UniqueID` that is not known yet.
+const PLACEHOLDER_DIGITS: usize = 64;
 
 /// Why a manifest's text cannot be changed.
 #[non_exhaustive]
@@ -36,7 +38,8 @@ impl EditError {
 pub(crate) type Value<'a> = (&'static str, &'a str);
 
 /// Writes the members of `identity` by which a package names its enclave, if it does; else those of `by`, or the one that
-/// names a single enclave. A package that does not exist is added, with the members in `extra`.
+/// names a single enclave. A package that does not exist is added, with the members in `extra`. The zeros that `occlum init`
+/// writes for a `UniqueID` name nothing: with another `by` they go.
 ///
 /// Gives the new text and whether the package is new.
 ///
@@ -57,6 +60,18 @@ pub(crate) fn set_package(
         None => None,
     };
     let place = format!("{PACKAGES}.{name}");
+    let unnamed = match package {
+        Some(package) if by == Some(By::Signer) => without_placeholder(text, package),
+        _ => None,
+    };
+    if let Some((package, others)) = package.zip(unnamed) {
+        let wanted = identity.iter().filter(|(member, _)| By::Signer.members().contains(member));
+        let wanted = wanted.map(|(name, value)| format!("{}: {value}", quoted(name)));
+        let members: Vec<_> = wanted.chain(others).collect();
+        let mut edits = Edits::default();
+        edits.replace(package, &format!("{{{}}}", members.join(", ")));
+        return Ok((edits.apply(text), false));
+    }
     let by = match package {
         Some(package) => identity_of(package, &place, by)?,
         None => by.unwrap_or(By::UniqueId),
@@ -92,6 +107,29 @@ pub(crate) fn package_has(text: &str, name: &str, field: &'static str, value: &s
         text.get(found.span.clone())
     };
     has() == Some(value)
+}
+
+/// Whether the package in the text names the enclave by the placeholder of `occlum init`.
+pub(crate) fn has_placeholder(text: &str, name: &str) -> bool {
+    let has = || {
+        let manifest = json_text::parse(text).ok()?;
+        let packages = member(&manifest, "", PACKAGES, is_field).ok()??;
+        without_placeholder(text, member(packages, "", name, is_entry).ok()??)
+    };
+    has().is_some()
+}
+
+/// The members of a package as they are written, without the `UniqueID`, if that is the placeholder.
+fn without_placeholder(text: &str, package: &Json) -> Option<Vec<String>> {
+    let Kind::Object(members) = &package.kind else { return None };
+    let is_placeholder = |value: &Json| {
+        value
+            .string()
+            .is_some_and(|digits| digits.len() == PLACEHOLDER_DIGITS && digits.bytes().all(|digit| digit == b'0'))
+    };
+    let (unique_ids, others): (Vec<_>, Vec<_>) = members.iter().partition(|member| is_field(&member.name, "UniqueID"));
+    matches!(unique_ids[..], [member] if is_placeholder(&member.value)).then_some(())?;
+    others.iter().map(|member| text.get(member.start..member.value.span.end).map(str::to_owned)).collect()
 }
 
 /// How a package names its enclave, which must not be another way than what is asked for.
@@ -183,6 +221,20 @@ mod tests {
         let expected = "{\n  \"Packages\": {\n    \"p\": {\n      \"Debug\": false,\n      \"SignerID\": \"cd\",\n      \
                         \"ProductID\": 3,\n      \"SecurityVersion\": 4\n    }\n  }\n}";
         check(text, Some(By::Signer), expected);
+    }
+
+    #[test]
+    fn the_placeholder_of_a_unique_id_gives_way_to_the_signer() {
+        let zeros = "0".repeat(64);
+        let text = format!(
+            "{{\"Packages\": {{\n  \"p\": {{\n    \"UniqueID\": \"{zeros}\",\n    \"Debug\" :true\n  }}}}, \"a\": 1}}"
+        );
+        let expected = "{\"Packages\": {\n  \"p\": {\"SignerID\": \"cd\", \"ProductID\": 3, \"SecurityVersion\": 4, \
+                        \"Debug\" :true}}, \"a\": 1}";
+        check(&text, Some(By::Signer), expected);
+        check(&text, None, &text.replace(&zeros, "ab"));
+        let error = set_package(&text.replacen('0', "1", 1), "p", &IDENTITY, Some(By::Signer), &[]).unwrap_err();
+        assert!(error.to_string().contains("without UniqueID"), "{error}");
     }
 
     #[test]

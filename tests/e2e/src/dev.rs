@@ -96,9 +96,10 @@ fn status(site: &Site) -> Finished {
     run(marblerun(site, &["status"]).env("MARBLERUN_PROFILE", "dev"))
 }
 
+/// A manifest with a package by `UniqueID`, of a measurement before.
 fn manifest(argv: &[&str]) -> String {
     json!({
-        "Packages": {"hello": {"UniqueID": "0".repeat(64)}},
+        "Packages": {"hello": {"UniqueID": "1".repeat(64)}},
         "Marbles": {"hello": {"Package": "hello", "Parameters": {
             "Argv": argv,
             "Env": {"HELLO_KEY": "{{ hex .Secrets.k }}"},
@@ -290,6 +291,32 @@ fn an_instance_joins_the_development_coordinator_as_long_as_its_manifest_names_i
     site.write("hello/image/new", "");
     let done = run(&mut marblerun(&site, &arguments)).refused(&["names another enclave in package \"hello\""]);
     assert_eq!(done.code, 200);
+}
+
+// rules: DEV-7
+#[test]
+fn a_program_compiled_anew_joins_the_development_coordinator_again() {
+    let site = Site::new();
+    shell_instance(&site, "exit 3");
+    let unmeasured = |script: &str| {
+        let mut manifest: Value = serde_json::from_str(&manifest(&["/bin/sh", "-c", script])).unwrap();
+        manifest["Packages"]["hello"] = json!({"UniqueID": "0".repeat(64)});
+        site.write("hello/manifest.json", manifest.to_string());
+    };
+    unmeasured("exit 3");
+    let _dev = Dev::start(&site, &[]);
+    let start = || run(&mut marblerun(&site, &["occlum", "run", "hello", "--coordinator", "dev"]));
+    let done = start();
+    assert_eq!(done.code, 3, "{}", done.stderr);
+    site.write("hello/image/new", "");
+    let done = start();
+    assert_eq!(done.code, 3, "{}", done.stderr);
+    assert!(!done.stderr.contains("keeps the manifest"), "{}", done.stderr);
+    // A changed manifest is not what runs, and that is said.
+    unmeasured("exit 4");
+    let done = start();
+    assert_eq!(done.code, 3, "{}", done.stderr);
+    assert!(done.stderr.contains("the Coordinator keeps the manifest that it has"), "{}", done.stderr);
 }
 
 /// A manifest that user ann may update alone; her certificate and key are `ann.pem` and `ann-key.pem`.

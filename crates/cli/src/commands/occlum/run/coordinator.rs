@@ -28,6 +28,8 @@ pub(super) struct Coordinator {
     client: Client,
     /// Marble API.
     pub(super) marble: SocketAddr,
+    /// It is that of `marblerun dev`.
+    pub(super) is_for_development: bool,
     /// The one that ends with the run.
     own: Option<Running>,
 }
@@ -47,7 +49,12 @@ impl Coordinator {
             Some(development::NAME) => {
                 let Addresses { client, marble } = site.running()?;
                 let marble = arguments.marble_addr.unwrap_or(marble);
-                Ok(Self { client: development::connect(site, client).await?, marble, own: None })
+                Ok(Self {
+                    client: development::connect(site, client).await?,
+                    marble,
+                    is_for_development: true,
+                    own: None,
+                })
             }
             Some(address) => {
                 let parsed = Address::parse(address)?;
@@ -56,7 +63,7 @@ impl Coordinator {
                     None => resolve(parsed.host())?,
                 };
                 let client = trust::known(global, address, output).await?.client()?;
-                Ok(Self { client, marble, own: None })
+                Ok(Self { client, marble, is_for_development: false, own: None })
             }
         }
     }
@@ -93,7 +100,7 @@ impl Coordinator {
             .dangerous_fetch_unverified(NonceChoice::Given(Vec::new()), UnixTime::now())
             .await?;
         let client = Client::pinned_to(address, fetched.chain.root(), timeouts)?;
-        Ok(Self { client, marble, own: Some(running) })
+        Ok(Self { client, marble, is_for_development: false, own: Some(running) })
     }
 
     /// SHA-256 of the root certificate, hexadecimal.
@@ -101,26 +108,27 @@ impl Coordinator {
         hex::encode(digest(&SHA256, self.client.root()))
     }
 
-    /// Makes sure that the Coordinator accepts the enclave: sets the manifest, or updates to it where it is needed.
+    /// Makes sure that the Coordinator accepts the enclave: sets the manifest, or updates to it where it is needed. False if
+    /// it keeps another manifest that does as well.
     pub(super) async fn set(
         &self,
         manifest: &str,
         package: &str,
         measurement: &Measurement,
         user: &Credentials,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         if self.own.is_some() {
             self.client.set_manifest(manifest.as_bytes()).await?;
-            return Ok(());
+            return Ok(true);
         }
         match self.client.status().await?.code {
             ACCEPTING_MANIFEST => {
                 self.client.set_manifest(manifest.as_bytes()).await?;
             }
             RECOVERY => return Err(RunError::Recovery.into()),
-            _ => self.update(manifest, package, measurement, user).await?,
+            _ => return self.update(manifest, package, measurement, user).await,
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn update(
@@ -129,10 +137,10 @@ impl Coordinator {
         package: &str,
         measurement: &Measurement,
         user: &Credentials,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let running = self.client.manifest().await?;
         if running.fingerprint == fingerprint(manifest.as_bytes()) {
-            return Ok(());
+            return Ok(true);
         }
         if user.cert.is_none() {
             // Another manifest may be right as well: what counts is that it lets this enclave in.
@@ -141,14 +149,14 @@ impl Coordinator {
                 .and_then(|manifest| manifest.packages.get(package).map(|package| accepts(package, measurement)));
             let unique_id = measurement.mrenclave.clone();
             return match accepted {
-                Some(true) => Ok(()),
+                Some(true) => Ok(false),
                 _ => Err(RunError::OtherManifest { package: package.to_owned(), unique_id }.into()),
             };
         }
         let user = credentials::user(user)?;
         let outcome = self.client.clone().with_certificate(&user)?.apply_update(manifest.as_bytes()).await?;
         if outcome.is_applied() {
-            return Ok(());
+            return Ok(true);
         }
         Err(RunError::Pending { missing: outcome.missing_acknowledgments }.into())
     }

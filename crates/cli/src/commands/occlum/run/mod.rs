@@ -19,6 +19,7 @@ use marblerun_manifest::DecodeError;
 
 use crate::args::Global;
 use crate::args::occlum_run::RunArguments;
+use crate::args::package_info::By;
 use crate::development::{self, Signals, Site};
 use crate::exit::ExitStatus;
 use crate::failure::{Cause, Failure};
@@ -96,8 +97,8 @@ impl RunError {
             Self::WhichProgram { .. } => Some("`marblerun occlum prepare` makes the premain the only entry point"),
             Self::Recovery => Some("for `marblerun dev`: --fresh throws the state away"),
             Self::OtherManifest { .. } => Some(
-                "leave --coordinator out, or start `marblerun dev --fresh`; a package by SignerID (`marblerun package-info \
-                 --by signer`) lets each build in, and --cert with --key of a user makes the update",
+                "leave --coordinator out, or start `marblerun dev --fresh`; --cert with --key of a user of that manifest makes \
+                 the update",
             ),
             _ => None,
         }
@@ -167,13 +168,21 @@ async fn prepare(
     ];
     let identity = identity.each_ref().map(|(member, value)| (*member, value.as_str()));
     let path = arguments.manifest.clone().unwrap_or_else(|| arguments.directory.join("manifest.json"));
-    let (manifest, _) = manifest_edit::set_package(&instance.manifest, &instance.package, &identity, None, &[])
+    // What keeps running while the program is compiled anew lets each build in.
+    let by = coordinator.is_for_development.then_some(By::Signer);
+    let by = by.filter(|_| manifest_edit::has_placeholder(&instance.manifest, &instance.package));
+    let (manifest, _) = manifest_edit::set_package(&instance.manifest, &instance.package, &identity, by, &[])
         .map_err(|source| Cause::ManifestEdit { path: path.clone(), source })?;
     let findings = Findings::of(manifest.as_bytes(), &[]);
     if !findings.are_acceptable(true) {
         return Err(Cause::Findings { path, findings }.into());
     }
-    coordinator.set(&manifest, &instance.package, &measurement, &arguments.credentials).await?;
+    if !coordinator.set(&manifest, &instance.package, &measurement, &arguments.credentials).await? {
+        output.warn(&format!(
+            "the Coordinator keeps the manifest that it has, which differs from {}: parameters come from that one",
+            path.display()
+        ))?;
+    }
     let root = arguments.root.clone().unwrap_or_else(|| site.root());
     Ok(Ready { coordinator, copy, root })
 }
