@@ -22,6 +22,8 @@ const PREMAIN: &str = "/bin/premain-libos";
 const MARBLE_TYPE: &str = "EDG_MARBLE_TYPE";
 /// Begins the names of working directories; the process id follows.
 const WORK: &str = "marblerun-run-";
+/// How many names are tried for it.
+const MAX_ATTEMPTS: u32 = 100;
 
 /// An instance and what a manifest says about it.
 #[derive(Debug)]
@@ -228,43 +230,61 @@ fn link_tree(from: &Path, to: &Path, relative: &Path) -> Result<(), RunError> {
 
 /// A directory that is removed with this value.
 #[derive(Debug)]
-pub(super) struct WorkDirectory(PathBuf);
+pub(super) struct WorkDirectory {
+    path: PathBuf,
+    /// Tells other runs that this one is alive. Process ids would not: they are used again, and containers have their own.
+    _lock: File,
+}
 
 impl WorkDirectory {
     fn create(parent: &Path) -> io::Result<Self> {
-        let path = parent.join(format!(".{WORK}{}", std::process::id()));
-        DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
+        for attempt in 0..MAX_ATTEMPTS {
+            let path = parent.join(format!(".{WORK}{}-{attempt}", std::process::id()));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                created => created?,
+            }
+            // Before it is locked, another run may take it for one that was left.
+            if let Ok(lock) = File::open(&path)
+                && lock.try_lock().is_ok()
+                && path.exists()
+            {
+                return Ok(Self { path, _lock: lock });
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
     }
 
     /// Removes what runs left that were killed.
     fn remove_stale(parent: &Path) {
         let entries = fs::read_dir(parent).into_iter().flatten().flatten();
         for entry in entries {
-            let name = entry.file_name();
-            let owner = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_prefix(WORK)?.parse::<u32>().ok());
-            // A killed run may have had the id that this process has now: in a container that is even usual.
-            let is_gone = |owner| owner == std::process::id() || !Path::new(&format!("/proc/{owner}")).exists();
+            let (name, path) = (entry.file_name(), entry.path());
+            let is_ours = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_prefix(WORK)).is_some();
             // What belongs to another user stays.
-            if owner.is_some_and(is_gone) && fs::remove_dir_all(entry.path()).is_err() && is_own(&entry.path()) {
-                make_writable(&entry.path());
-                let _ = fs::remove_dir_all(entry.path());
+            if !is_ours || !is_own(&path) {
+                continue;
+            }
+            let Ok(lock) = File::open(&path) else { continue };
+            if lock.try_lock().is_ok() && fs::remove_dir_all(&path).is_err() {
+                make_writable(&path);
+                let _ = fs::remove_dir_all(&path);
             }
         }
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for WorkDirectory {
     fn drop(&mut self) {
         // The image's directories have its permissions, which may forbid to empty them.
-        if fs::remove_dir_all(&self.0).is_err() {
-            make_writable(&self.0);
+        if fs::remove_dir_all(&self.path).is_err() {
+            make_writable(&self.path);
             // A next run removes what remains.
-            let _ = fs::remove_dir_all(&self.0);
+            let _ = fs::remove_dir_all(&self.path);
         }
     }
 }
@@ -469,14 +489,15 @@ mod tests {
     #[test]
     fn what_killed_runs_left_is_removed_and_what_runs_is_not() {
         let parent = tempfile::tempdir().unwrap();
-        let stale = parent.path().join(format!(".{WORK}{}", u32::MAX));
-        fs::create_dir(&stale).unwrap();
-        let of_same_id = parent.path().join(format!(".{WORK}{}", std::process::id()));
-        fs::create_dir(&of_same_id).unwrap();
-        let running = parent.path().join(format!(".{WORK}1"));
-        fs::create_dir(&running).unwrap();
+        let running = WorkDirectory::create(parent.path()).unwrap();
+        let beside = WorkDirectory::create(parent.path()).unwrap();
+        let stale = parent.path().join(format!(".{WORK}1-0"));
+        let other = parent.path().join(".other");
+        for directory in [&stale, &other] {
+            fs::create_dir(directory).unwrap();
+        }
         WorkDirectory::remove_stale(parent.path());
-        assert!(!stale.exists() && !of_same_id.exists() && running.exists());
-        assert!(WorkDirectory::create(parent.path()).is_ok());
+        assert!(!stale.exists() && other.exists());
+        assert!(running.path().exists() && beside.path().exists());
     }
 }
